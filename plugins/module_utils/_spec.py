@@ -5,7 +5,7 @@
 
 The controller (`assign`) makes specs, modules receive them as plain data. Sizes are bytes as integers. Plain data
 uses the field names below; a key that is not a field is refused, so that a newer controller never has a wish
-silently dropped by an older module.
+silently dropped by an older module. The annotations are read at run time on HostOSes with Python 3.9, hence `t.Optional`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ from __future__ import annotations
 import dataclasses
 import ipaddress
 import re
-import types
 import typing as t
 import uuid as uuid_module
 
@@ -44,7 +43,7 @@ class NicSpec:
     addresses: tuple[str, ...] = ()  #: "ADDRESS/PREFIX", IPv4 and IPv6
     gateways: tuple[str, ...] = ()  #: at most one per family; only on the NIC that has the default route
     nameservers: tuple[str, ...] = ()
-    mtu: int | None = None
+    mtu: t.Optional[int] = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +54,7 @@ class DiskSpec:
     size: int  #: bytes
     pool: str  #: name of the storage pool on the HostOS
     shared: bool = False  #: the pool is seen by every HostOS (a move copies nothing)
-    build_id: str | None = None  #: the build under the overlay; None for an empty disk
+    build_id: t.Optional[str] = None  #: the build under the overlay; None for an empty disk
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +98,7 @@ class GuestSpec:
     cpu: CpuSpec = CpuSpec()
     firmware: str = "bios"
     autostart: bool = True
-    seed: SeedSpec | None = None
+    seed: t.Optional[SeedSpec] = None
     first_contact: bool = False  #: the controller has reached the guest: its seed is ejected and deleted
     recreate: bool = False  #: consent to make the guest again, empty, after its HostOS was lost or for a rebuild
 
@@ -149,7 +148,7 @@ def _build(cls: type, data: t.Any, where: str) -> t.Any:
 
 def _convert(hint: t.Any, value: t.Any, where: str) -> t.Any:
     origin = t.get_origin(hint)
-    if origin in (t.Union, types.UnionType):
+    if origin is t.Union:
         inner = [arg for arg in t.get_args(hint) if arg is not type(None)]
         return None if value is None else _convert(inner[0], value, where)
     if dataclasses.is_dataclass(hint):
