@@ -5,7 +5,7 @@
 
 The controller (`assign`) makes specs, modules receive them as plain data. Sizes are bytes as integers. Plain data
 uses the field names below; a key that is not a field is refused, so that a newer controller never has a wish
-silently dropped by an older module. The annotations are read at run time on HostOSes with Python 3.9, hence `t.Optional`.
+silently dropped by an older module. The annotations are read at run time, on Python 3.9 too, hence `t.Optional`.
 """
 
 from __future__ import annotations
