@@ -31,6 +31,9 @@ class GuestRow:
     first_contact: str | None = None  #: when the controller first reached it with its host key verified
     released: str | None = None  #: when its absence was proved
     spec_hash: str | None = None  #: redacted hash of the last spec that was given out
+    vcpus: int | None = None  #: of that spec, as the next two: what a guest that left the definition still holds
+    memory: int | None = None  #: bytes
+    disk: int | None = None  #: bytes on local pools
 
 
 @dataclasses.dataclass(frozen=True)
