@@ -2,15 +2,48 @@
 # Everything is installed by this file's own rules; nothing depends on what was there before but git, make and python3.
 
 SHELL := /bin/bash
-VENV := .venv
-BUILD := .build
-COLLECTION := $(BUILD)/collections/ansible_collections/oscarv/virt
+COLLECTION := .build/collections/ansible_collections/oscarv/virt
+SUITES = . .venv/bin/activate && python tools/suites.py
 
-.PHONY: venv venv-test
-venv: ## the controller's Python environment and this tree linked as oscarv.virt
-	tools/venv $(VENV) requirements.txt
+.PHONY: help demo demo-down demo-clean test check test-kvm test-long bench docs venv venv-test packages
+
+help: ## this list
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+demo: ## the main job for real; KEEP=1 stops before the teardown, VERBOSE=1 shows what Ansible prints
+	tools/demo
+
+demo-down: ## take a kept or interrupted demo away
+	tools/demo down
+
+demo-clean: demo-down ## the same, and its caches
+	rm -rf /var/lib/oscarv-lab /var/lib/oscarv-store
+
+test: venv-test packages ## everything CI runs, with a table of minutes
+	$(SUITES) test
+
+check: venv-test ## lint and unit tests, under 3 minutes
+	$(SUITES) check
+
+test-kvm: venv-test packages ## the molecule scenario `kvm` alone
+	$(SUITES) kvm
+
+test-long: venv-test packages ## what is too slow for CI
+	$(SUITES) long
+
+bench: venv-test packages ## figures against peers and floors; writes tests/bench/results.json
+	. .venv/bin/activate && python tests/bench/run.py
+
+docs: venv-test ## make the generated reference anew
+	tools/docs
+
+venv: ## the controller's Python environment, and this tree linked as oscarv.virt
+	@tools/venv .venv requirements.txt
 	@mkdir -p $(dir $(COLLECTION)) && ln -sfn $(CURDIR) $(COLLECTION)
 
 venv-test: ## the same with what the tests need
-	tools/venv $(VENV) requirements-test.txt
+	@tools/venv .venv requirements-test.txt
 	@mkdir -p $(dir $(COLLECTION)) && ln -sfn $(CURDIR) $(COLLECTION)
+
+packages: ## Debian packages that the tests need
+	@tools/packages tests/packages.txt
