@@ -131,6 +131,14 @@ class LedgerState:
     host_builds: frozenset[tuple[str, str]] = frozenset()  #: (host, build_id)
     host_keys: t.Mapping[str, HostKeyRow] = dataclasses.field(default_factory=dict)  #: by guest uuid
     moves: t.Mapping[str, MoveRow] = dataclasses.field(default_factory=dict)  #: in flight only, by guest uuid
+    epochs: t.Mapping[str, int] = dataclasses.field(default_factory=dict)  #: highest ever given to a move, by guest
+    foreign_macs: frozenset[str] = frozenset()  #: held by other clusters in the same database: taken
+    foreign_addresses: frozenset[tuple[str, str]] = frozenset()  #: (realm, address), likewise
+
+    def next_epoch(self, uuid: str) -> int:
+        """An epoch that no copy of this guest has ever had, not even one that an aborted move made."""
+        row = self.guests.get(uuid)
+        return max(row.epoch if row else 0, self.epochs.get(uuid, 0)) + 1
 
     def guest_named(self, name: str) -> GuestRow | None:
         """The guest with this name that is not released; names are unique among those."""

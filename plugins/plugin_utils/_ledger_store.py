@@ -1,0 +1,231 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Where the ledger is kept: a SQLite file or a PostgreSQL database, each behind the same two doors.
+
+`reader()` gives a consistent snapshot and changes nothing; `writer()` gives an exclusive transaction. SQLite is read
+with the standard library alone: importing SQLAlchemy costs half a second, which the inventory plugin would pay on
+every run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+import pathlib
+import sqlite3
+import typing as t
+import urllib.parse
+
+if t.TYPE_CHECKING:
+    import sqlalchemy as sa
+
+#: Seconds that a writer waits for the others before it gives up.
+PATIENCE = 60
+#: Runs one SELECT with named parameters (`:name`) and returns the rows.
+Fetch = t.Callable[[str, t.Mapping[str, t.Any]], t.Sequence[t.Sequence[t.Any]]]
+
+_INSTALL = "install it into Ansible's Python: python3 -m pip install "
+
+
+class LedgerError(Exception):
+    """The ledger cannot do what was asked; the message names the URL (never a password), why, and what to do."""
+
+
+class Store(t.Protocol):
+    url: str  #: without a password
+
+    def exists(self) -> bool: ...
+
+    def reader(self) -> t.ContextManager[Fetch]: ...
+
+    def writer(self, cluster: str, *, whole: bool = False) -> t.ContextManager[sa.Connection]: ...
+
+    def version(self, fetch: Fetch) -> int | None: ...
+
+
+def open_store(url: str, folder: str, environment: t.Mapping[str, str]) -> Store:
+    """The store behind `url`; a relative SQLite path is relative to `folder`. Opens nothing yet."""
+    scheme, _, rest = url.partition("://")
+    kind = scheme.partition("+")[0]
+    if kind == "sqlite":
+        path = urllib.parse.unquote(rest.removeprefix("/"))
+        if rest[:1] != "/" or not path or "?" in rest:
+            raise LedgerError(f"ledger {rest and without_password(url)}: expected sqlite:///PATH without options")
+        awx = next((name for name in ("AWX_HOST", "JOB_ID") if environment.get(name)), None)
+        if awx:
+            raise LedgerError(
+                f"ledger {url}: SQLite is refused under AWX ({awx} is set): every job would have a ledger of its own"
+                " and forget it. Use PostgreSQL: set OSCARV_LEDGER=postgresql://USER@HOST/DATABASE in a credential"
+            )
+        return SqliteStore(os.path.normpath(pathlib.Path(folder, path)))
+    if kind in ("postgresql", "postgres"):
+        return PostgresStore("postgresql+psycopg://" + rest)
+    raise LedgerError(f"ledger {without_password(url)}: {scheme!r} is not supported; allowed: sqlite, postgresql")
+
+
+def without_password(url: str) -> str:
+    """The URL as it may be shown: no password, neither before the host nor among the options."""
+    scheme, mark, rest = url.partition("://")
+    if not mark:
+        return "(not a URL)"
+    rest, _, query = rest.partition("?")
+    login, at, host = rest.rpartition("@")
+    options = [pair for pair in query.split("&") if pair and "pass" not in pair.partition("=")[0].lower()]
+    return f"{scheme}://{login.partition(':')[0]}{at}{host}" + ("?" + "&".join(options) if options else "")
+
+
+@functools.lru_cache(maxsize=256)
+def _text(sql: str) -> sa.TextClause:
+    import sqlalchemy
+
+    return sqlalchemy.text(sql)
+
+
+def fetch_through(connection: sa.Connection) -> Fetch:
+    return lambda sql, values: connection.execute(_text(sql), dict(values)).all()
+
+
+class SqliteStore:
+    """A file. Rollback journal, not WAL: WAL does not work on network file systems, where people keep definitions.
+
+    `synchronous=FULL` and a truncated journal survive kill -9 and a power cut.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = pathlib.Path(path)
+        self.url = f"sqlite:///{path}"
+
+    def exists(self) -> bool:
+        return self.path.exists()
+
+    def _connect(self, mode: str) -> sqlite3.Connection:
+        uri = f"file:{urllib.parse.quote(str(self.path))}?mode={mode}"
+        connection = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        return connection
+
+    @contextlib.contextmanager
+    def reader(self) -> t.Iterator[Fetch]:
+        # mode=rw, not ro: after a kill -9 the first reader has to roll the journal back. It never creates the file,
+        # and SQLite itself falls back to reading where the file is write-protected.
+        with self._errors(), contextlib.closing(self._connect("rw")) as connection:
+            connection.execute("BEGIN")
+            yield lambda sql, values: connection.execute(sql, dict(values)).fetchall()
+
+    @contextlib.contextmanager
+    def writer(self, cluster: str, *, whole: bool = False) -> t.Iterator[sa.Connection]:
+        sqlalchemy = _sqlalchemy(self.url)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise LedgerError(f"ledger {self.url}: cannot make its folder: {error}") from error
+        with self._errors(), contextlib.ExitStack() as stack:
+            raw = stack.enter_context(contextlib.closing(self._connect("rwc")))
+            raw.execute("PRAGMA journal_mode = TRUNCATE")
+            engine = sqlalchemy.create_engine(
+                "sqlite://", creator=lambda: raw, poolclass=sqlalchemy.StaticPool, hide_parameters=True
+            )
+            connection = stack.enter_context(engine.connect())
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            yield connection
+            connection.commit()
+
+    def version(self, fetch: Fetch) -> int | None:
+        found = fetch("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'oscarv_schema'", {})
+        return _version(fetch) if found else None
+
+    @contextlib.contextmanager
+    def _errors(self) -> t.Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            cause = getattr(error, "orig", None) or error
+            if not isinstance(cause, sqlite3.Error):
+                raise
+            raise LedgerError(f"ledger {self.url}: {cause}{self._advice(str(cause))}") from error
+
+    def _advice(self, text: str) -> str:
+        if "locked" in text:
+            return f": another run has held it for {PATIENCE} s; wait for that run to end and start again"
+        if "not a database" in text or "malformed" in text:
+            return ": restore it from a backup, or move it away and use `operation: rebuild`"
+        if "readonly" in text or "unable to open" in text or "ermission" in text:
+            return f": the user who runs Ansible must be able to write {self.path} and its folder"
+        return ""
+
+
+class PostgresStore:
+    """A database that several clusters may share; each cluster has one writer at a time."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self.url = without_password(url.replace("+psycopg", "", 1))
+
+    def exists(self) -> bool:
+        return True
+
+    @contextlib.contextmanager
+    def _connect(self, isolation: str) -> t.Iterator[sa.Connection]:
+        sqlalchemy = _sqlalchemy(self.url)
+        try:
+            engine = sqlalchemy.create_engine(
+                self._url,
+                poolclass=sqlalchemy.NullPool,
+                isolation_level=isolation,
+                hide_parameters=True,
+                connect_args={"connect_timeout": 15, "application_name": "oscarv.virt"},
+            )
+            with engine.connect() as connection:
+                yield connection
+        except ModuleNotFoundError as error:
+            raise LedgerError(f"ledger {self.url}: psycopg is missing: {_INSTALL}'psycopg[binary]>=3.1'") from error
+        except (sqlalchemy.exc.DBAPIError, sqlalchemy.exc.ArgumentError) as error:
+            raise LedgerError(f"ledger {self.url}: {self._explain(error)}") from error
+
+    def _explain(self, error: Exception) -> str:
+        text = " ".join(str(getattr(error, "orig", None) or error).split())
+        if "lock timeout" in text:
+            return f"another run has held it for {PATIENCE} s; wait for that run to end and start again"
+        if "connection" in text:
+            return f"{text}: is the server up, and may this user log in (password in PGPASSWORD or ~/.pgpass)?"
+        return text
+
+    @contextlib.contextmanager
+    def reader(self) -> t.Iterator[Fetch]:
+        with self._connect("REPEATABLE READ") as connection:
+            connection.exec_driver_sql("SET TRANSACTION READ ONLY")
+            yield fetch_through(connection)
+
+    @contextlib.contextmanager
+    def writer(self, cluster: str, *, whole: bool = False) -> t.Iterator[sa.Connection]:
+        """Locks the cluster, or with `whole` the database. READ COMMITTED: a statement after the lock sees what
+        the writer before committed, where a snapshot would still be the one from before the wait."""
+        with self._connect("READ COMMITTED") as connection:
+            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{PATIENCE}s'")
+            fetch = fetch_through(connection)
+            if whole or self.version(fetch) is None:
+                fetch("SELECT pg_advisory_xact_lock(hashtextextended('oscarv.virt', 0))", {})
+            else:
+                fetch("SELECT pg_advisory_xact_lock_shared(hashtextextended('oscarv.virt', 0))", {})
+            fetch("SELECT pg_advisory_xact_lock(hashtextextended(:name, 1))", {"name": cluster})
+            yield connection
+            connection.commit()
+
+    def version(self, fetch: Fetch) -> int | None:
+        return _version(fetch) if fetch("SELECT to_regclass('oscarv_schema')", {})[0][0] else None
+
+
+def _version(fetch: Fetch) -> int | None:
+    found = fetch("SELECT version FROM oscarv_schema", {})
+    return int(found[0][0]) if found else None
+
+
+def _sqlalchemy(url: str) -> t.Any:
+    try:
+        import sqlalchemy
+    except ImportError as error:
+        raise LedgerError(f"ledger {url}: SQLAlchemy is missing: {_INSTALL}'SQLAlchemy>=2.0,<3'") from error
+    return sqlalchemy
