@@ -1,0 +1,36 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Entry: `python3 -m oscarv_lab up|down [--check]` with the wish as JSON on stdin; the answer is JSON on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from .base import LabError, Report
+from .lab import Lab, Wish
+from .machine import Machine
+
+
+def main(arguments: list[str]) -> int:
+    verb = arguments[0]
+    if verb == "machine":  # the child that becomes a HostOS; see Machine.start
+        Machine.from_plain(json.loads(arguments[2])).become(int(arguments[1]))
+    report = Report(check="--check" in arguments)
+    answer: dict[str, object] = {}
+    try:
+        lab = Lab(Wish.from_plain(json.load(sys.stdin)), report)
+        if verb == "up":
+            answer = lab.up()
+        else:
+            lab.down()
+    except LabError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(json.dumps({**answer, "actions": report.actions, "warnings": report.warnings}))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,194 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""One HostOS: its files, and the systemd-nspawn process that runs it."""
+
+from __future__ import annotations
+
+import dataclasses
+import ipaddress
+import json
+import os
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import typing as t
+import uuid
+
+from . import cgroup, sshkeys
+from .base import LabError, boot_id, read_json, write
+
+#: Device nodes that a hypervisor may want. /dev/kvm proves nothing: it may be there and not work.
+DEVICES = ("/dev/net/tun", "/dev/kvm", "/dev/vhost-net", "/dev/fuse")
+
+
+@dataclasses.dataclass(frozen=True)
+class Machine:
+    """A HostOS of a lab. `hosts` is what /etc/hosts says beside its own names: address and names per line."""
+
+    lab: str
+    directory: pathlib.Path  #: the lab's
+    name: str
+    address: ipaddress.IPv4Interface
+    gateway: str
+    bridge: str
+    rootfs: pathlib.Path
+    nameservers: tuple[str, ...]
+
+    @property
+    def home(self) -> pathlib.Path:
+        return self.directory / "hosts" / self.name
+
+    @property
+    def group(self) -> str:
+        return f"{self.lab}/{self.name}"
+
+    def running(self) -> bool:
+        """Whether the very process that was started for this HostOS runs."""
+        record = read_json(self.home / "process.json")
+        return bool(record) and record["boot_id"] == boot_id() and record["start_time"] == start_time(record["pid"])
+
+    def prepare(self, hosts: t.Sequence[str], packages: pathlib.Path) -> None:
+        """Make the HostOS's own layer, whole or not at all. An existing one is kept: it is the machine's disk."""
+        (self.home / "root").mkdir(parents=True, exist_ok=True)
+        (self.home / "work").mkdir(exist_ok=True)
+        if (self.home / "upper").exists():
+            return
+        new = self.home / "upper.new"
+        if new.exists():
+            shutil.rmtree(new)
+        for path, (text, mode) in self._files(hosts).items():
+            (new / path).parent.mkdir(parents=True, exist_ok=True)
+            write(new / path, text, mode)
+        (new / "root").chmod(0o700)
+        (new / "root/.ssh").chmod(0o700)
+        link_packages(packages, new / "var/cache/apt/archives")
+        new.replace(self.home / "upper")
+
+    def _files(self, hosts: t.Sequence[str]) -> dict[str, tuple[str, int]]:
+        keys = sshkeys.Keys(self.directory)
+        network = (
+            f"[Match]\nName=host0\n\n[Network]\nAddress={self.address}\nGateway={self.gateway}\n"
+            # Nobody sends router advertisements here; waiting for them costs 13 s at boot.
+            "IPv6AcceptRA=no\nLinkLocalAddressing=no\n"
+        )
+        return {
+            "etc/hostname": (f"{self.name}\n", 0o644),
+            "etc/machine-id": (f"{uuid.uuid4().hex}\n", 0o444),
+            "etc/hosts": (hosts_file(hosts), 0o644),
+            "etc/resolv.conf": ("".join(f"nameserver {x}\n" for x in self.nameservers), 0o644),
+            "etc/systemd/network/50-host0.network": (network, 0o644),
+            "etc/ssh/ssh_host_ed25519_key": (keys.host_private(self.name), 0o600),
+            "etc/ssh/ssh_host_ed25519_key.pub": (keys.host_public(self.name) + "\n", 0o644),
+            "root/.ssh/authorized_keys": (keys.user_public() + "\n", 0o600),
+        }
+
+    def start(self, lock: int) -> subprocess.Popen[bytes]:
+        """Start the HostOS in a session of its own, so that it outlives whoever called.
+
+        The child inherits the lab's lock until its process is written down: a lab that is killed right now
+        is not touched by the next run before that.
+        """
+        cgroup.kill(self.group)  # what an nspawn that was killed may have left
+        with open(self.home / "console.log", "wb") as console:
+            return subprocess.Popen(
+                [sys.executable, "-B", "-m", __package__, "machine", str(lock), json.dumps(self.plain())],
+                stdin=subprocess.DEVNULL,
+                stdout=console,
+                stderr=console,
+                start_new_session=True,
+                pass_fds=(lock,),
+            )
+
+    def become(self, lock: int) -> t.NoReturn:
+        """In the child: write down who we are, enter our groups, and become systemd-nspawn (same process)."""
+        record = {"pid": os.getpid(), "start_time": start_time(os.getpid()), "boot_id": boot_id()}
+        cgroup.enter(self.group)
+        write(self.home / "process.json", json.dumps(record))
+        os.close(lock)
+        # The overlay is mounted in a mount namespace of the machine's own: it can never be left behind.
+        overlay = f"lowerdir={self.rootfs},upperdir={self.home}/upper,workdir={self.home}/work"
+        nspawn = [
+            *("systemd-nspawn", "--quiet", "--boot", f"--directory={self.home}/root", "--register=no", "--keep-unit"),
+            *(f"--machine={self.lab}-{self.name}", f"--hostname={self.name}", f"--network-bridge={self.bridge}"),
+            *("--capability=all", "--resolv-conf=off", "--timezone=off", "--link-journal=no"),
+            *(f"--bind={x}" for x in DEVICES if pathlib.Path(x).exists()),
+        ]
+        script = 'mount -t overlay oscarv-lab -o "$0" "$1" && shift && exec "$@"'
+        # No image lock: the lab has its own, and nspawn would leave the files of its one behind.
+        environment = {
+            "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+            "SYSTEMD_NSPAWN_LOCK": "0",
+        }
+        os.execvpe(
+            "unshare",
+            ["unshare", "-m", "--propagation", "private", "sh", "-c", script, overlay, f"{self.home}/root", *nspawn],
+            environment,
+        )
+
+    def wait(self, process: t.Optional[subprocess.Popen[bytes]], timeout: float) -> None:
+        """Wait until sshd answers. LabError when the machine ends or stays silent for `timeout` seconds."""
+        deadline = time.monotonic() + timeout
+        while not answers(str(self.address.ip)):
+            if process is not None and process.poll() is not None:
+                raise LabError(f"{self.name}: systemd-nspawn ended with code {process.returncode}: {self._said()}")
+            if time.monotonic() > deadline:
+                raise LabError(f"{self.name}: no ssh at {self.address.ip} within {timeout:g} s: {self._said()}")
+            time.sleep(0.2)
+
+    def _said(self) -> str:
+        log = self.home / "console.log"
+        return f"{log} ends with: {log.read_text(errors='replace')[-1500:].strip()}"
+
+    def plain(self) -> dict[str, t.Any]:
+        data = dataclasses.asdict(self)
+        return {**data, **{x: str(data[x]) for x in ("directory", "address", "rootfs")}}
+
+    @classmethod
+    def from_plain(cls, data: t.Mapping[str, t.Any]) -> Machine:
+        return cls(
+            **{
+                **data,
+                "directory": pathlib.Path(data["directory"]),
+                "rootfs": pathlib.Path(data["rootfs"]),
+                "address": ipaddress.IPv4Interface(data["address"]),
+                "nameservers": tuple(data["nameservers"]),
+            }
+        )
+
+
+def start_time(pid: int) -> t.Optional[int]:
+    """When a process began (clock ticks since boot), which with its number names it for ever; None if it is gone."""
+    try:
+        state, *fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return None if state in ("Z", "X") else int(fields[18])
+
+
+def answers(address: str) -> bool:
+    """Whether an sshd greets at the address."""
+    try:
+        with socket.create_connection((address, 22), timeout=2) as connection:
+            connection.settimeout(5)
+            return connection.recv(4) == b"SSH-"
+    except OSError:
+        return False
+
+
+def hosts_file(lines: t.Sequence[str]) -> str:
+    return "\n".join(["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", *lines, ""])
+
+
+def link_packages(source: pathlib.Path, target: pathlib.Path) -> None:
+    """Hard-link the package files of one apt archive into another; apt checks their hashes before it uses them.
+
+    Each HostOS thus has an archive (and apt's lock) of its own, and nothing is fetched or stored twice.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for package in sorted(source.glob("*.deb")) if source.exists() else []:
+        if not (target / package.name).exists():
+            os.link(package, target / package.name)
