@@ -1,0 +1,48 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a qcow2 file says of itself, read from its header.
+
+Starting `qemu-img info` costs 10 to 20 ms per disk, and it waits for locks of running guests; the header costs 0.02 ms.
+Layout: docs/interop/qcow2.txt of QEMU (magic, version, backing file offset and length, ..., virtual size at byte 24).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+import struct
+
+_MAGIC = b"QFI\xfb"
+_HEADER = struct.Struct(">4sIQIIQ")
+_LONGEST_NAME = 1023
+
+
+@dataclasses.dataclass(frozen=True)
+class Header:
+    """`size` is the virtual size in bytes; `backing` the backing file as written in the header."""
+
+    size: int
+    backing: str | None
+
+
+def read_header(path: str) -> Header | None:
+    """The header of a qcow2 file; None where there is no file or it is not a (whole) qcow2 header."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            return None
+        data = os.pread(handle, _HEADER.size, 0)
+        if len(data) < _HEADER.size:
+            return None
+        magic, version, offset, length, _cluster_bits, size = _HEADER.unpack(data)
+        if magic != _MAGIC or version not in (2, 3) or length > _LONGEST_NAME:
+            return None
+        backing = os.pread(handle, length, offset).decode("utf-8", "surrogateescape") if offset else None
+        return Header(size, backing)
+    finally:
+        os.close(handle)
