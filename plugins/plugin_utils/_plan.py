@@ -25,7 +25,8 @@ class HostState:
     capacity: Resources | None  #: for guests: overcommit and reserve already applied; None: unknown, takes nothing
     enclosures: tuple[tuple[str, str], ...] = ()  #: (level, name), innermost first
     closed: str = ""  #: why it takes no new guest (maintenance, unreachable, ...); empty: open
-    foreign: Resources = Resources(0, 0, 0)  #: used by guests that are not ours
+    foreign: Resources = Resources(0, 0, 0)  #: used by guests that are not ours, and held by moves towards it
+    lacks: t.Mapping[str, str] = dataclasses.field(default_factory=dict)  #: capability it has not -> why
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,7 @@ class GuestState:
     on: tuple[str, ...]  #: host partitions it may run on
     host: str | None = None  #: where it is now
     frozen: str = ""  #: why it must not be moved now (a move in flight, ...); empty: may be moved
+    needs: tuple[str, ...] = ()  #: capabilities that its host must have, see `module_utils/_driver.py`
 
 
 @dataclasses.dataclass(frozen=True)
