@@ -30,6 +30,13 @@ class Where:
 
 
 @dataclasses.dataclass(frozen=True)
+class Vaulted:
+    """A `!vault` value, still encrypted; `_definition_vault.reveal` opens it just before a spec is made."""
+
+    ciphertext: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Network:
     name: str
     bridge: str
@@ -102,6 +109,7 @@ class DiskDef:
     name: str
     size: int
     pool: str
+    shared: bool = False  #: its pool is shared: the disk takes nothing from a host's own capacity
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,13 +150,13 @@ class Guest:
     firmware: str = "bios"
     autostart: bool = True
     authorized_keys: tuple[str, ...] = ()
-    cloud_init: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
+    cloud_init: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)  #: may hold Vaulted values
     renamed_from: str | None = None
     where: Where | None = None
 
     @property
     def demand(self) -> Resources:
-        return Resources(self.vcpus, self.memory, sum(disk.size for disk in self.disks))
+        return Resources(self.vcpus, self.memory, sum(disk.size for disk in self.disks if not disk.shared))
 
 
 @dataclasses.dataclass(frozen=True)
