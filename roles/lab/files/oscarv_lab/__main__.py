@@ -1,7 +1,7 @@
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Entry: `python3 -m oscarv_lab up|down [--check]` with the wish as JSON on stdin; the answer is JSON on stdout."""
+"""Entry: `python3 -m oscarv_lab parse|up|down [--check]`, the wish as JSON on stdin, the answer as JSON on stdout."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ import json
 import sys
 
 from .base import LabError, Report
-from .lab import Lab, Wish
+from .lab import Lab
 from .machine import Machine
+from .wish import parse
+
+#: Exit code for a LabError: its text on stderr is for people. Python's own 1 is for what the lab did not foresee.
+REFUSED = 3
 
 
 def main(arguments: list[str]) -> int:
@@ -20,15 +24,15 @@ def main(arguments: list[str]) -> int:
     report = Report(check="--check" in arguments)
     answer: dict[str, object] = {}
     try:
-        lab = Lab(Wish.from_plain(json.load(sys.stdin)), report)
+        lab = Lab(parse(json.load(sys.stdin)), report)
         if verb == "up":
             answer = lab.up()
-        else:
+        elif verb == "down":
             lab.down()
     except LabError as error:
-        print(error, file=sys.stderr)
-        return 1
-    print(json.dumps({**answer, "actions": report.actions, "warnings": report.warnings}))
+        sys.stderr.write(f"{error}\n")
+        return REFUSED
+    json.dump({**answer, "actions": report.actions, "warnings": report.warnings}, sys.stdout)
     return 0
 
 

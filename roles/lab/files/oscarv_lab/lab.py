@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import concurrent.futures
-import dataclasses
+import contextlib
 import ipaddress
 import json
 import os
@@ -16,33 +16,7 @@ import typing as t
 
 from . import cgroup, machine, network, rootfs, sshkeys, sysctls
 from .base import LabError, Report, locked, read_json, write
-
-#: The first HostOS's place in the subnet; below it there is room for the machine itself and for what people add.
-FIRST_HOST = 11
-
-
-@dataclasses.dataclass(frozen=True)
-class Wish:
-    """What the role asks for. `hosts` maps a HostOS's name to its suite; `owner` is who will log in (uid, gid)."""
-
-    name: str
-    directory: str
-    bridge: str
-    subnet: str
-    hosts: t.Mapping[str, str]
-    sources: t.Sequence[str] = ()
-    packages: t.Sequence[str] = ()
-    nameservers: t.Sequence[str] = ()
-    wait_timeout: float = 120
-    remove_hosts: bool = False
-    keep_cache: bool = True
-    owner: tuple[int, int] = (0, 0)
-
-    @classmethod
-    def from_plain(cls, data: t.Mapping[str, t.Any]) -> Wish:
-        """From the role; older releases of Ansible hand numbers on as text."""
-        uid, gid = data.get("owner", (0, 0))
-        return cls(**{**data, "owner": (int(uid), int(gid)), "wait_timeout": float(data.get("wait_timeout", 120))})
+from .wish import FIRST_HOST, Wish
 
 
 class Lab:
@@ -68,73 +42,69 @@ class Lab:
                     self.directory.rmdir()  # refused before anything was made
 
     def _up(self) -> dict[str, t.Any]:
-        subnet = ipaddress.IPv4Network(self.wish.subnet)
-        self.record = self._decide(subnet)
-        if self.record != read_json(self.directory / "lab.json") and self.report.will("write down the lab"):
-            self._save()
+        bridge, subnet = self.wish.bridge, self.wish.subnet
+        with contextlib.nullcontext() if self.report.check else locked(self.top):  # no root file system goes meanwhile
+            self._decide()
         sysctls.raise_for(str(self.directory), self.report)
-        network.ensure_bridge(self.wish.bridge, subnet, self.report)
-        network.ensure_nat(self.wish.name, self.wish.bridge, subnet, self.report)
+        unplugged = network.ensure_bridge(bridge, subnet, self.report)
+        network.ensure_nat(self.wish.name, bridge, subnet, self.report)
         if chain := network.forward_drop():
             self.report.warnings.append(
                 f"chain {chain} of this machine drops what it forwards; the HostOSes reach the outer network only "
-                f"if it accepts traffic from and to {self.wish.bridge}"
+                f"if it accepts traffic from and to {bridge}"
             )
         self._build_roots()
-        self._start_all()
+        self._start_all(unplugged)
         return self._inventory()
 
-    def _decide(self, subnet: ipaddress.IPv4Network) -> dict[str, t.Any]:
-        """The record of the lab as wished, or LabError where it cannot follow from what is there."""
+    def _decide(self) -> None:
+        """Write down the lab as wished, before anything is made; LabError where it cannot follow from what is there."""
         was = read_json(self.directory / "lab.json")
         if was is None:
-            network.refuse_strangers(self.wish.bridge, subnet)
-            was = {"subnet": self.wish.subnet, "bridge": self.wish.bridge, "hosts": {}}
-        for key, wanted in (("subnet", self.wish.subnet), ("bridge", self.wish.bridge)):
-            if was[key] != wanted:
-                raise LabError(
-                    f"lab_{key}: lab {self.wish.name} stands with {was[key]}, not {wanted}; "
-                    "remove it first (lab_state: absent)"
-                )
+            network.refuse_strangers(self.wish.bridge, self.wish.subnet)
+            was = {"subnet": str(self.wish.subnet), "hosts": {}}
+        self._refuse(was)
+        self.record = was
+        for name in sorted(set(was["hosts"]) - set(self.wish.hosts)):
+            self._remove_host(name)
+        self.record = {**was, "hosts": self._addresses(was["hosts"])}
+        if self.record != read_json(self.directory / "lab.json") and self.report.will("write down the lab"):
+            write(self.directory / "lab.json", json.dumps(self.record, indent=1))
+
+    def _refuse(self, was: t.Mapping[str, t.Any]) -> None:
+        """LabError for wishes that only a lab made anew can fulfil, and for a list that would take HostOSes away."""
+        lab, advice = f"lab {self.wish.name}", "remove it first (lab_state: absent)"
+        if was["subnet"] != str(self.wish.subnet):
+            raise LabError(f"lab_subnet: {lab} stands with {was['subnet']}, not {self.wish.subnet}; {advice}")
+        for name, host in was["hosts"].items():
+            if name in self.wish.hosts and self.wish.hosts[name].suite != host["suite"]:
+                suite = self.wish.hosts[name].suite
+                raise LabError(f"lab_suite: {name} of {lab} runs {host['suite']}, not {suite}; {advice}")
         gone = sorted(set(was["hosts"]) - set(self.wish.hosts))
         if gone and not self.wish.remove_hosts:
             raise LabError(
-                f"lab_hosts: {', '.join(gone)} of lab {self.wish.name} not listed; "
+                f"lab_hosts: {', '.join(gone)} of {lab} not listed; "
                 "list them, or say lab_remove_hosts: true to have them removed with all that is on them"
             )
-        self.record = was
-        for name in gone:
-            self._remove_host(name)
-        return {**was, "hosts": self._addresses(subnet, was["hosts"])}
 
-    def _addresses(self, subnet: ipaddress.IPv4Network, was: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
-        """A HostOS keeps its address and root file system; new ones get the lowest free address."""
-        taken = {x["address"] for name, x in was.items() if name in self.wish.hosts}
+    def _addresses(self, was: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+        """A HostOS keeps its address and root file system; a new one gets the lowest free address.
+
+        There is one: `parse` saw to the room.
+        """
+        subnet, taken = self.wish.subnet, {was[name]["address"] for name in was if name in self.wish.hosts}
         free = (str(subnet[i]) for i in range(FIRST_HOST, subnet.num_addresses - 1) if str(subnet[i]) not in taken)
-        hosts: dict[str, t.Any] = {}
-        for name, suite in self.wish.hosts.items():
-            if name in was:
-                hosts[name] = was[name]
-                if was[name]["suite"] != suite:
-                    raise LabError(
-                        f"lab_suite: {name} of lab {self.wish.name} runs {was[name]['suite']}, not {suite}; "
-                        "remove the lab first (lab_state: absent)"
-                    )
-            else:
-                address = next(free, None)
-                if address is None:
-                    raise LabError(
-                        f"lab_subnet: {subnet} has no address left for {name}: the HostOSes start at {subnet[FIRST_HOST]}"
-                    )
-                hosts[name] = {"address": address, "suite": suite, "rootfs": self._rootfs(suite).name}
-        return hosts
+        return {
+            name: was.get(name) or {"address": next(free), "suite": host.suite, "rootfs": self._rootfs(host.suite).name}
+            for name, host in self.wish.hosts.items()
+        }
 
     def _rootfs(self, suite: str) -> rootfs.RootFs:
         return rootfs.RootFs(self.top / "rootfs", suite, self.wish.sources, self.wish.packages)
 
     def _build_roots(self) -> None:
         """A HostOS stays on the root file system that it was made on: its own layer fits no other."""
-        systems = {x.name: x for x in map(self._rootfs, set(self.wish.hosts.values()))}
+        systems = {x.name: x for x in (self._rootfs(host.suite) for host in self.wish.hosts.values())}
         for name in sorted({x["rootfs"] for x in self.record["hosts"].values()}):
             if name in systems:
                 systems[name].ensure(self.report)
@@ -144,18 +114,15 @@ class Lab:
                     "remove the lab (lab_state: absent) and bring it up again"
                 )
 
-    def _save(self) -> None:
-        write(self.directory / "lab.json", json.dumps(self.record, indent=1))
-
     def _machine(self, name: str) -> machine.Machine:
-        host, subnet = self.record["hosts"][name], ipaddress.IPv4Network(self.record["subnet"])
+        host, subnet = self.record["hosts"][name], self.wish.subnet
         return machine.Machine(
             lab=self.wish.name,
             directory=self.directory,
             name=name,
             address=ipaddress.IPv4Interface(f"{host['address']}/{subnet.prefixlen}"),
             gateway=str(subnet[1]),
-            bridge=self.record["bridge"],
+            bridge=self.wish.bridge,
             rootfs=self.top / "rootfs" / host["rootfs"],
             nameservers=tuple(self.wish.nameservers),
         )
@@ -164,32 +131,39 @@ class Lab:
         """Where the package files of a suite are kept between labs."""
         return self.top / "packages" / suite
 
-    def _start_all(self) -> None:
+    def _start_all(self, unplugged: bool) -> None:
+        """Start what does not run, and what runs but lost its bridge; wait until every HostOS answers."""
         machines = [self._machine(name) for name in self.record["hosts"]]
+        names = [f"{x.address.ip} {x.name}" for x in machines]
         keys = sshkeys.Keys(self.directory)
         if not self.report.check:
             keys.ensure({x.name: str(x.address.ip) for x in machines}, self.wish.owner)
-        waiting = [x for x in machines if x.running()]
+        waiting = [x for x in machines if x.running() and not unplugged]
         starting = [x for x in machines if x not in waiting and self.report.will(f"start {x.name}")]
+        for host in waiting:
+            if not host.knows(names) and self.report.will(f"tell {host.name} the names of the others"):
+                host.tell(names)
         # They boot at once; more of them than this at a time only wait for each other's processor and disk.
         with concurrent.futures.ThreadPoolExecutor(max_workers=4 * (os.cpu_count() or 1)) as pool:
-            futures = [pool.submit(self._start, x, keys) for x in starting]
+            futures = [pool.submit(self._start, x, names, keys) for x in starting]
             if not self.report.check:
                 futures += [pool.submit(x.wait, None, self.wish.wait_timeout) for x in waiting]
             errors = [str(error) for future in futures if (error := future.exception())]
         if errors:
             raise LabError("\n".join(errors))
 
-    def _start(self, host: machine.Machine, keys: sshkeys.Keys) -> None:
-        lines = [f"{x['address']} {name}" for name, x in self.record["hosts"].items()]
-        host.prepare(lines, self._packages(self.record["hosts"][host.name]["suite"]))
+    def _start(self, host: machine.Machine, names: t.Sequence[str], keys: sshkeys.Keys) -> None:
+        host.prepare(names, self._packages(self.record["hosts"][host.name]["suite"]))
         keys.close_connections(str(host.address.ip))
         host.wait(host.start(self._lock), self.wish.wait_timeout)
 
     def _inventory(self) -> dict[str, t.Any]:
         keys = sshkeys.Keys(self.directory)
         return {
-            "hosts": {name: x["address"] for name, x in self.record["hosts"].items()},
+            "hosts": {
+                name: {"address": x["address"], "capacity": self.wish.hosts[name].capacity}
+                for name, x in self.record["hosts"].items()
+            },
             "private_key": str(keys.user),
             "known_hosts": str(keys.known_hosts),
             "control_path": str(keys.control),
@@ -211,7 +185,7 @@ class Lab:
         for name in sorted(self.record["hosts"]):
             self._remove_host(name)
         network.remove_nat(self.wish.name, self.report)
-        network.remove_bridge(self.record["bridge"], self.report)
+        network.remove_bridge(self.wish.bridge, self.report)
         sysctls.give_back(str(self.directory), self.report)
         if not self.report.check:
             cgroup.remove_empty([self.wish.name, ""])
@@ -230,10 +204,17 @@ class Lab:
             machine.link_packages(archive, self._packages(host["suite"]))
         if home.exists():
             shutil.rmtree(home)
+        machine.forget(f"{self.wish.name}-{name}")
 
     def _remove_cache(self) -> None:
-        """Remove root file systems and packages if no lab is left under the lab directory."""
-        if not self.top.exists() or (self.top / "labs").exists() and any((self.top / "labs").iterdir()):
+        """Remove the root file systems that no lab stands on and, with the last lab, everything."""
+        if not self.top.exists():
             return
-        if self.report.will(f"remove {self.top} with its caches"):
-            shutil.rmtree(self.top)
+        with contextlib.nullcontext() if self.report.check else locked(self.top):
+            records = [read_json(x) for x in self.top.glob("labs/*/lab.json") if x.parent != self.directory]
+            if not records:
+                if self.report.will(f"remove {self.top} with its caches"):
+                    shutil.rmtree(self.top)
+                return
+            used = {host["rootfs"] for record in records for host in record["hosts"].values()}
+            rootfs.remove_unused(self.top / "rootfs", used, self.report)

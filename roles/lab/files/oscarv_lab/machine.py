@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import json
@@ -24,10 +25,14 @@ from .base import LabError, boot_id, read_json, write
 #: Device nodes that a hypervisor may want. /dev/kvm proves nothing: it may be there and not work.
 DEVICES = ("/dev/net/tun", "/dev/kvm", "/dev/vhost-net", "/dev/fuse")
 
+LOOPBACK = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
+#: Between these, /etc/hosts names the lab's HostOSes; libvirt's migration asks for the other one by name.
+BEGIN, END = "# HostOSes of this lab", "# end of the HostOSes of this lab"
+
 
 @dataclasses.dataclass(frozen=True)
 class Machine:
-    """A HostOS of a lab. `hosts` is what /etc/hosts says beside its own names: address and names per line."""
+    """A HostOS of a lab."""
 
     lab: str
     directory: pathlib.Path  #: the lab's
@@ -51,8 +56,9 @@ class Machine:
         record = read_json(self.home / "process.json")
         return bool(record) and record["boot_id"] == boot_id() and record["start_time"] == start_time(record["pid"])
 
-    def prepare(self, hosts: t.Sequence[str], packages: pathlib.Path) -> None:
+    def prepare(self, names: t.Sequence[str], packages: pathlib.Path) -> None:
         """Make the HostOS's own layer, whole or not at all. An existing one is kept: it is the machine's disk."""
+        self.home.parent.mkdir(mode=0o700, exist_ok=True)  # old set-uid programs are nothing for everybody
         (self.home / "root").mkdir(parents=True, exist_ok=True)
         (self.home / "work").mkdir(exist_ok=True)
         if (self.home / "upper").exists():
@@ -60,7 +66,7 @@ class Machine:
         new = self.home / "upper.new"
         if new.exists():
             shutil.rmtree(new)
-        for path, (text, mode) in self._files(hosts).items():
+        for path, (text, mode) in self._files(names).items():
             (new / path).parent.mkdir(parents=True, exist_ok=True)
             write(new / path, text, mode)
         (new / "root").chmod(0o700)
@@ -68,7 +74,7 @@ class Machine:
         link_packages(packages, new / "var/cache/apt/archives")
         new.replace(self.home / "upper")
 
-    def _files(self, hosts: t.Sequence[str]) -> dict[str, tuple[str, int]]:
+    def _files(self, names: t.Sequence[str]) -> dict[str, tuple[str, int]]:
         keys = sshkeys.Keys(self.directory)
         network = (
             f"[Match]\nName=host0\n\n[Network]\nAddress={self.address}\nGateway={self.gateway}\n"
@@ -78,13 +84,27 @@ class Machine:
         return {
             "etc/hostname": (f"{self.name}\n", 0o644),
             "etc/machine-id": (f"{uuid.uuid4().hex}\n", 0o444),
-            "etc/hosts": (hosts_file(hosts), 0o644),
+            "etc/hosts": (LOOPBACK + _block(names), 0o644),
             "etc/resolv.conf": ("".join(f"nameserver {x}\n" for x in self.nameservers), 0o644),
             "etc/systemd/network/50-host0.network": (network, 0o644),
             "etc/ssh/ssh_host_ed25519_key": (keys.host_private(self.name), 0o600),
             "etc/ssh/ssh_host_ed25519_key.pub": (keys.host_public(self.name) + "\n", 0o644),
             "root/.ssh/authorized_keys": (keys.user_public() + "\n", 0o600),
         }
+
+    def knows(self, names: t.Sequence[str]) -> bool:
+        """Whether the running HostOS can resolve the others; yes where somebody has made /etc/hosts his own."""
+        text = self._hosts_file().read_text()
+        return _block(names) in text or BEGIN not in text or END not in text
+
+    def tell(self, names: t.Sequence[str]) -> None:
+        before, _begin, rest = self._hosts_file().read_text().partition(BEGIN)
+        self._hosts_file().write_text(before + _block(names) + rest.partition(f"{END}\n")[2])
+
+    def _hosts_file(self) -> pathlib.Path:
+        """Seen from within: what is below a mounted overlay must not be written from outside."""
+        pid = read_json(self.home / "process.json")["pid"]
+        return pathlib.Path(f"/proc/{pid}/root{self.home}/root/etc/hosts")
 
     def start(self, lock: int) -> subprocess.Popen[bytes]:
         """Start the HostOS in a session of its own, so that it outlives whoever called.
@@ -179,8 +199,8 @@ def answers(address: str) -> bool:
         return False
 
 
-def hosts_file(lines: t.Sequence[str]) -> str:
-    return "\n".join(["127.0.0.1 localhost", "::1 localhost ip6-localhost ip6-loopback", *lines, ""])
+def _block(names: t.Sequence[str]) -> str:
+    return "\n".join([BEGIN, *names, END, ""])
 
 
 def link_packages(source: pathlib.Path, target: pathlib.Path) -> None:
@@ -192,3 +212,12 @@ def link_packages(source: pathlib.Path, target: pathlib.Path) -> None:
     for package in sorted(source.glob("*.deb")) if source.exists() else []:
         if not (target / package.name).exists():
             os.link(package, target / package.name)
+
+
+def forget(machine_name: str) -> None:
+    """Remove the folders that nspawn leaves under /run when it does not end by itself, and those that stand empty."""
+    run = pathlib.Path("/run/systemd/nspawn")
+    for kind in ("propagate", "unix-export", "locks", ""):
+        for folder in (run / kind / machine_name, run / kind):
+            with contextlib.suppress(OSError):  # not there, or others' machines are in it
+                folder.rmdir()

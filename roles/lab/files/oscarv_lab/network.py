@@ -43,12 +43,16 @@ def refuse_strangers(bridge: str, subnet: ipaddress.IPv4Network) -> None:
             )
 
 
-def ensure_bridge(bridge: str, subnet: ipaddress.IPv4Network, report: Report) -> None:
-    """The bridge with its address, up. No forward delay, no snooping: a frame sent at once arrives."""
-    link = _link(bridge)
+def ensure_bridge(bridge: str, subnet: ipaddress.IPv4Network, report: Report) -> bool:
+    """The bridge with its address, up. True if it had to be made: what was plugged in before is not any more.
+
+    No forward delay and no snooping: a frame that is sent at once arrives.
+    """
+    link, address = _link(bridge), machine_address(subnet)
+    made = link is None
     if link is None:
-        if not report.will(f"make bridge {bridge} with {machine_address(subnet)}"):
-            return
+        if not report.will(f"make bridge {bridge} with {address}"):
+            return made
         # A fixed MAC: otherwise the bridge takes the lowest of its ports, and it changes as HostOSes come and go.
         mac = "02:" + ":".join(hashlib.sha256(bridge.encode()).hexdigest()[i : i + 2] for i in range(0, 10, 2))
         run("ip", "link", "add", bridge, "address", mac, "type", "bridge", "forward_delay", "0", "mcast_snooping", "0")
@@ -56,10 +60,11 @@ def ensure_bridge(bridge: str, subnet: ipaddress.IPv4Network, report: Report) ->
     if link is None or link.get("linkinfo", {}).get("info_kind") != "bridge":
         raise LabError(f"lab_name: the link {bridge} is not a bridge: choose another lab_name")
     addresses = [f"{a['local']}/{a['prefixlen']}" for a in link.get("addr_info", []) if a["family"] == "inet"]
-    if machine_address(subnet) not in addresses and report.will(f"give {bridge} the address {machine_address(subnet)}"):
-        run("ip", "address", "add", machine_address(subnet), "dev", bridge)
-    if "UP" not in link["flags"] and report.will(f"take {bridge} up"):
+    if address not in addresses and (made or report.will(f"give {bridge} the address {address}")):
+        run("ip", "address", "add", address, "dev", bridge)
+    if "UP" not in link["flags"] and (made or report.will(f"take {bridge} up")):
         run("ip", "link", "set", bridge, "up")
+    return made
 
 
 def remove_bridge(bridge: str, report: Report) -> None:
@@ -94,7 +99,7 @@ def ensure_nat(lab: str, bridge: str, subnet: ipaddress.IPv4Network, report: Rep
             table ip {name} {{
                 chain postrouting {{
                     type nat hook postrouting priority srcnat
-                    ip saddr {subnet} oifname != "{bridge}" masquerade comment "{wish}"
+                    ip saddr {subnet} ip daddr != {subnet} oifname != "{bridge}" masquerade comment "{wish}"
                 }}
             }}
         """,
@@ -107,7 +112,7 @@ def remove_nat(lab: str, report: Report) -> None:
 
 
 def forward_drop() -> t.Optional[str]:
-    """The name of a foreign chain that drops what is forwarded (Docker's, a firewall's), which would cut the lab off."""
+    """The name of a chain (Docker's, a firewall's) that drops what is forwarded, which would cut the lab off."""
     for item in json.loads(run("nft", "--json", "list", "chains"))["nftables"]:
         chain = item.get("chain", {})
         if chain.get("hook") == "forward" and chain.get("policy") == "drop" and chain.get("family") in ("ip", "inet"):

@@ -38,8 +38,8 @@ Before=sysinit.target
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/bin/sh -ec 'for c in cpu cpuacct cpuset memory devices freezer blkio pids net_cls net_prio perf_event hugetlb; do \\
-  if mountpoint -q /sys/fs/cgroup/$$c; then mount -o remount,bind,rw /sys/fs/cgroup/$$c; fi; done'
+ExecStart=/bin/sh -ec 'for c in /sys/fs/cgroup/*; do \\
+  if [ ! -L $$c ] && mountpoint -q $$c; then mount -o remount,bind,rw $$c; fi; done'
 
 [Install]
 WantedBy=sysinit.target
@@ -50,10 +50,11 @@ WantedBy=sysinit.target
 CUSTOMIZE = """set -eu
 systemctl --root="$1" enable ssh.service systemd-networkd.service oscarv-lab-cgroup.service
 systemctl --root="$1" mask apt-daily.timer apt-daily-upgrade.timer systemd-networkd-wait-online.service
-rm -f "$1"/etc/ssh/ssh_host_*_key* "$1"/etc/machine-id "$1"/var/lib/dbus/machine-id "$1"/etc/hostname "$1"/etc/resolv.conf
-: > "$1"/etc/machine-id
-echo force-unsafe-io > "$1"/etc/dpkg/dpkg.cfg.d/oscarv-lab
-if [ -n "$(ls "$1"/usr/local/share/ca-certificates)" ]; then chroot "$1" update-ca-certificates; fi
+cd "$1"
+rm -f etc/ssh/ssh_host_*_key* etc/machine-id var/lib/dbus/machine-id etc/hostname etc/resolv.conf
+: > etc/machine-id
+echo force-unsafe-io > etc/dpkg/dpkg.cfg.d/oscarv-lab
+if [ -n "$(ls usr/local/share/ca-certificates)" ]; then chroot . update-ca-certificates; fi
 """
 
 CERTIFICATES = pathlib.Path("/usr/local/share/ca-certificates")
@@ -90,8 +91,9 @@ class RootFs:
         """Build it unless it is there. A killed build leaves no process and no mount, and nothing with a final name."""
         if self.path.exists() or not report.will(f"build root file system {self.name}"):
             return
-        with locked(self.directory / f".build.{self.name}"):
-            work = self.directory / f".build.{self.name}"
+        self.directory.mkdir(mode=0o700, exist_ok=True)  # old set-uid programs are nothing for everybody
+        work = self.directory / f".build.{self.name}"
+        with locked(work):
             for left_over in work.iterdir():
                 shutil.rmtree(left_over)
             if not self.path.exists():
@@ -109,7 +111,7 @@ class RootFs:
         (work / "extra/apt.conf").write_text(self.apt)
         # Debian's keys, also where the machine is not a Debian
         keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-        # In a PID and mount namespace of its own, which dies with us: nothing is left running or mounted (--kill-child).
+        # In a PID and mount namespace of its own that dies with us: nothing is left running or mounted (--kill-child).
         run(
             *("setpriv", "--pdeathsig", "KILL"),
             *("unshare", "-m", "-p", "-f", "--kill-child", "--propagation", "private", "--mount-proc"),

@@ -8,6 +8,7 @@ They are kept under /run: neither the settings nor the labs' processes outlive a
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import shutil
@@ -36,28 +37,18 @@ def _read() -> dict[str, t.Any]:
 
 
 def _save(settings: dict[str, t.Any]) -> None:
-    if settings:
-        write(STATE / "sysctl.json", json.dumps({"boot_id": boot_id(), "settings": settings}))
-    else:
-        shutil.rmtree(STATE)
+    write(STATE / "sysctl.json", json.dumps({"boot_id": boot_id(), "settings": settings}))
 
 
 def raise_for(lab: str, report: Report) -> None:
     """Raise what is too low. What was there before is written down first, so that a kill loses nothing."""
-    if report.check and not STATE.exists():
-        missing = [name for name, least in NEEDED.items() if _value(name) < least]
-        for name in missing:
-            report.will(f"set {name} to {NEEDED[name]}")
-        return
-    with locked(STATE):
-        settings = _read()
+    with _settings(report) as settings:
         for name, least in NEEDED.items():
-            entry = settings.get(name)
             low = _value(name) < least
-            if entry is None and not low:
+            if name not in settings and not low:
                 continue  # enough already, and not by a lab's doing
-            joins = entry is None or lab not in entry["labs"]
-            if not (low or joins) or not report.will(f"set {name} to {least} for this lab"):
+            joins = lab not in settings.get(name, {}).get("labs", [])
+            if not (low or joins) or not report.will(f"set {name} to {least} as long as a lab needs it"):
                 continue
             entry = settings.setdefault(name, {"before": _value(name), "labs": []})
             if joins:
@@ -65,25 +56,31 @@ def raise_for(lab: str, report: Report) -> None:
             _save(settings)
             if low:
                 _path(name).write_text(str(least))
-        if not settings:
-            shutil.rmtree(STATE)
 
 
 def give_back(lab: str, report: Report) -> None:
     """Put back what was there before the first lab, once no lab needs it and nobody has changed it since."""
-    if not STATE.exists():
-        return
-    with locked(STATE):
-        settings = _read()
+    with _settings(report) as settings:
         for name in [name for name, entry in settings.items() if lab in entry["labs"]]:
-            entry = settings[name]
-            if not report.will(f"give back {name}"):
+            if not report.will(f"give {name} back"):
                 continue
+            entry = settings[name]
             entry["labs"].remove(lab)
             if not entry["labs"]:
                 if _value(name) == NEEDED[name]:
                     _path(name).write_text(str(entry["before"]))
                 del settings[name]
-            _save(settings) if settings else None
+            _save(settings)
+
+
+@contextlib.contextmanager
+def _settings(report: Report) -> t.Iterator[dict[str, t.Any]]:
+    """The settings under their lock; nothing is left of them where no lab has changed any."""
+    if report.check and not STATE.exists():
+        yield {}
+        return
+    with locked(STATE):
+        settings = _read()
+        yield settings
         if not settings:
             shutil.rmtree(STATE)
