@@ -145,7 +145,7 @@ def ssh(guest: str, address: str, command: str) -> str:
     return done.stdout.strip()
 
 
-KEY = pathlib.Path("/var/lib/oscarv-lab/demo/id_ed25519")
+KEY = pathlib.Path("/var/lib/oscarv-lab/labs/demo/ssh/id_ed25519")
 
 
 def on_host(host: str, command: str) -> str:
@@ -169,7 +169,7 @@ def lines_of(text: str, marker: str) -> list[str]:
 
 
 def lab() -> str:
-    playbook("lab", "-e", "lab_state=present")
+    run("lab", "ansible-playbook", "oscarv.virt.lab", "-e", f"lab_inventory_dir={INVENTORY}")
     return "node01, node02"
 
 
@@ -255,7 +255,7 @@ def status() -> str:
 
 def teardown() -> str:
     playbook("teardown", "-e", "oscarv_confirm=demo", "-e", "oscarv_remove_disks=true")
-    playbook("lab", "-e", "lab_state=absent")
+    run("lab", "ansible-playbook", "oscarv.virt.lab", "-e", f"lab_inventory_dir={INVENTORY}", "-e", "lab_state=absent")
     return "guests, HostOSes and lab removed"
 
 
