@@ -1,0 +1,127 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a Debian image holds beside Debian: packages and configuration, with the reasons.
+
+Everything here is there before the recipe's packages and roles act, so that they have the last word.
+"""
+
+from __future__ import annotations
+
+#: Every guest has these: to boot, to be configured by its seed, to be reached, to be managed by Ansible.
+BASE_PACKAGES = (
+    "ca-certificates",
+    "cloud-guest-utils",  # growpart: the root file system grows to the guest's disk
+    "cloud-init",
+    "dbus",
+    "e2fsprogs",
+    "fdisk",  # sfdisk, which growpart uses and which cuts the disk
+    "iproute2",
+    "iputils-ping",
+    "openssh-server",
+    "procps",
+    "python3",
+    "python3-apt",  # Ansible's apt module
+    "qemu-guest-agent",
+    "systemd-resolved",  # without it nothing makes /etc/resolv.conf of what networkd is told
+    "systemd-sysv",
+    "udev",
+)
+
+#: The second layer, which a container does without.
+BOOT_PACKAGES = {
+    "amd64": ("linux-image-cloud-amd64", "initramfs-tools", "zstd", "grub-cloud-amd64"),
+}
+
+#: Units that are masked: a guest changes when its owner says so, not by a timer, and boots without extras.
+MASKED_UNITS = (
+    "apt-daily.timer",
+    "apt-daily-upgrade.timer",
+    "e2scrub_all.timer",
+    "e2scrub_reap.service",
+    "systemd-pstore.service",
+)
+
+#: Modules of the initramfs: what a root disk can hang on under KVM, Xen and VMware. A list instead of "most" makes it
+#: a third of the size, which is seconds of boot under TCG.
+INITRAMFS_MODULES = (
+    "virtio_pci",
+    "virtio_blk",
+    "virtio_scsi",
+    "sd_mod",
+    "ahci",
+    "nvme",
+    "xen-blkfront",
+    "ext4",
+)
+
+#: Names of interfaces as the guest's spec has them (eth0, eth1, ...); messages on screen and serial port.
+COMMAND_LINE = "net.ifnames=0 console=tty0 console=ttyS0,115200"
+
+HOSTS = """\
+127.0.0.1 localhost
+::1 localhost ip6-localhost ip6-loopback
+ff02::1 ip6-allnodes
+ff02::2 ip6-allrouters
+"""
+
+#: Path in the image -> content.
+FILES: dict[str, str] = {
+    "etc/hosts": HOSTS,
+    # The seed is a disk labelled cidata; without one the guest boots unconfigured instead of asking the network.
+    # root logs in by key: the guests are cattle of the cluster's administrator. Only ed25519 host keys: making an
+    # RSA key takes seconds, and the ledger knows ed25519.
+    "etc/cloud/cloud.cfg.d/50-oscarv.cfg": """\
+datasource_list: [NoCloud, None]
+disable_root: false
+ssh_pwauth: false
+users: []
+ssh_genkeytypes: [ed25519]
+locale: false
+apt_preserve_sources_list: true
+manage_etc_hosts: localhost
+system_info:
+  network:
+    renderers: [networkd]
+""",
+    "etc/initramfs-tools/conf.d/oscarv": "MODULES=list\nCOMPRESS=zstd\n",
+    "etc/initramfs-tools/modules": "\n".join(INITRAMFS_MODULES) + "\n",
+    "etc/default/grub.d/50-oscarv.cfg": f"""\
+GRUB_TIMEOUT=0
+GRUB_DISABLE_OS_PROBER=true
+GRUB_TERMINAL=console
+GRUB_CMDLINE_LINUX_DEFAULT=
+GRUB_CMDLINE_LINUX="{COMMAND_LINE}"
+""",
+}
+
+#: What a build leaves in the tree and no image may have: glob patterns.
+LEFTOVERS = (
+    "etc/.resolv.conf.systemd-resolved.bak",
+    "etc/apt/apt.conf.d/99mmdebstrap",
+    "etc/dpkg/dpkg.cfg.d/99mmdebstrap",
+    "etc/hostname",
+    "etc/group-",
+    "etc/gshadow-",
+    "etc/passwd-",
+    "etc/shadow-",
+    "etc/subgid-",
+    "etc/subuid-",
+    "etc/ssh/ssh_host_*",
+    "root/.ansible",
+    "root/.bash_history",
+    "root/.cache",
+    "root/.ssh/known_hosts",
+    "usr/sbin/policy-rc.d",
+    "var/cache/debconf/*-old",
+    "var/cache/ldconfig/aux-cache",
+    "var/lib/cloud/*",
+    "var/lib/dbus/machine-id",
+    "var/lib/dpkg/*-old",
+    "var/lib/systemd/random-seed",
+    "var/lib/systemd/credential.secret",
+    "var/log/alternatives.log",
+    "var/log/apt/*",
+    "var/log/bootstrap.log",
+    "var/log/dpkg.log",
+)
