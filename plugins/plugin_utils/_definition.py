@@ -59,7 +59,8 @@ def _build(sections: Sections, context: Context) -> Cluster:
     guests = build_guests(sections.guest_partitions, Surroundings(pools, partitions, hosts, wishes, context, files))
     check_room(networks, wishes.wanted, context)
     check_partitions(guest_partitions, sections.guest_partitions, partitions, hosts, context)
-    rules = build_rules(sections.rules, guests, hosts, partitions, context)
+    complete = sections.complete(context)
+    rules = build_rules(sections.rules, guests, hosts, partitions, context, complete=complete)
     images = build_images(sections.images)
     _check_references(sections, networks, pools, partitions, enclosures, context)
     _check_group_names(sections, hosts, partitions, enclosures, context)
@@ -107,7 +108,8 @@ def _host_parts(
     enclosures = {**foreign.enclosures, **enclosures}
     hosts = {**foreign.hosts, **hosts}
     chains = host_part.check_enclosures(enclosures, sections.enclosures, context)
-    hosts = host_part.place_hosts(hosts, enclosures, chains, sections.enclosures, context)
+    known = sections.complete(context)
+    hosts = host_part.place_hosts(hosts, enclosures, chains, sections.enclosures, context, complete=known)
     return pools, {**foreign.partitions, **mine}, hosts, enclosures
 
 
@@ -128,9 +130,12 @@ def _check_references(
         "level": host_part.levels_of(enclosures),
         "host partition": partitions,
     }
+    section_of = {"network": "networks", "pool": "pools", "image": "images", "enclosure": "enclosures"}
     for kind, name, where in context.references:
-        if name in known[kind]:
+        if name in known[kind] or name in context.dropped.get(section_of.get(kind, "partitions"), ()):
             continue
+        if kind == "level" and context.dropped.get("enclosures"):
+            continue  # it may be the level of an enclosure that could not be read
         if kind == "host partition" and name in sections.guest_partitions:
             context.error_at(where, name, "is a partition of guests; guests run on host partitions")
         else:

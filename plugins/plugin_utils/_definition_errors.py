@@ -17,7 +17,7 @@ class DefinitionError:
     """One thing that is wrong. `found` is what stands there (None: nothing does); `message` says what is allowed."""
 
     where: Where
-    found: t.Any
+    found: str | None
     message: str
 
     def __str__(self) -> str:

@@ -134,7 +134,8 @@ def _overrides(record: Record, context: Context) -> dict[str, list[Record]]:
         if strangers and "members" in record:
             context.error_at(own.place, some(strangers), "not among the members of this partition")
         if "renamed_from" in own and len(names) > 1:
-            context.error_at(own.where("renamed_from"), own["renamed_from"], "one name cannot become several guests")
+            message = "one name cannot become several guests"
+            context.error_at(own.where("renamed_from"), own.pop("renamed_from"), message)
         for name in names:
             for other in found.setdefault(name, []):
                 both = sorted(set(own.lines) & set(other.lines))

@@ -109,14 +109,19 @@ def check_enclosures(
 ) -> dict[str, tuple[tuple[str, str], ...]]:
     """Refuse loops and a level inside itself; return for each enclosure its chain (level, name), innermost first."""
     chains: dict[str, tuple[tuple[str, str], ...]] = {}
+    looped: set[str] = set()
     inside: dict[str, dict[str, Where]] = {}  # level -> levels that it stands in
     for name, enclosure in enclosures.items():
         chain = [(enclosure.level, name)]
         parent = enclosure.parent
         while parent is not None and parent in enclosures:
             if parent in (step for _level, step in chain):
-                path = " in ".join([step for _level, step in chain] + [parent])
-                context.error_at(records[name].where("in"), enclosure.parent, f"is a loop: {path}")
+                path = [step for _level, step in chain]
+                if parent == name and not looped & set(path):  # each loop once, and not from outside
+                    context.error_at(
+                        records[name].where("in"), enclosure.parent, f"is a loop: {' in '.join([*path, name])}"
+                    )
+                    looped.update(path)
                 break
             chain.append((enclosures[parent].level, parent))
             parent = enclosures[parent].parent
@@ -126,23 +131,25 @@ def check_enclosures(
         if name in records and enclosure.parent is not None and enclosure.parent in enclosures:
             outer = enclosures[enclosure.parent].level
             inside.setdefault(enclosure.level, {}).setdefault(outer, records[name].where("in"))
-    _check_levels(inside, context)
+    if not looped:
+        _check_levels(inside, context)
     return chains
 
 
 def _check_levels(inside: t.Mapping[str, t.Mapping[str, Where]], context: Context) -> None:
     """A level stands in others, never, by whatever way, in itself."""
     for level, outers in inside.items():
-        reached, todo = set(), list(outers)
-        while todo:
-            step = todo.pop()
-            if step not in reached:
-                reached.add(step)
-                todo.extend(inside.get(step, ()))
-        if level in reached:
-            where = next(iter(outers.values()))
-            context.error_at(where, None, f"level {level!r} would stand in level {level!r}; give one another level")
-            return  # the other levels of the same ring would only say it again
+        for outer, where in outers.items():
+            reached, todo = set(), [outer]
+            while todo:
+                step = todo.pop()
+                if step not in reached:
+                    reached.add(step)
+                    todo.extend(inside.get(step, ()))
+            if level in reached:
+                message = f"level {level!r} would stand in level {level!r}; give one of the two another level"
+                context.error_at(where, None, message)
+                return  # the other levels of the same ring would only say it again
 
 
 def place_hosts(
@@ -151,22 +158,29 @@ def place_hosts(
     chains: t.Mapping[str, tuple[tuple[str, str], ...]],
     records: t.Mapping[str, Record],
     context: Context,
+    *,
+    complete: bool,
 ) -> dict[str, Host]:
-    """Hosts with their enclosures. A host may stand in several, one of each level."""
+    """Hosts with their enclosures: a host may stand in several, one of each level.
+
+    `complete`: the members of all partitions are known; where not, a host that is not found says nothing.
+    """
     found: dict[str, dict[str, str]] = {name: dict(host.enclosures) for name, host in hosts.items()}
     for name, enclosure in enclosures.items():
         if name not in records:
             continue  # of another cluster; its hosts know it already
         where = records[name].where("members")
         unknown = [member for member in enclosure.members if member not in hosts]
-        if unknown:
+        if unknown and complete:
             context.error_at(where, some(unknown), "in no host partition; an enclosure holds HostOSes")
+        own = {step for _level, step in chains[name]}
         doubled: dict[tuple[str, str], list[str]] = {}
         for member in enclosure.members:
             if member in hosts:
                 levels = found[member]
                 for level, step in chains[name]:
-                    if levels.setdefault(level, step) != step:
+                    other = levels.setdefault(level, step)
+                    if other != step and other not in own:
                         doubled.setdefault((level, levels[level]), []).append(member)
         for (level, other), members in doubled.items():
             message = f"already in {other!r}, which is a {level} too; a host stands in one {level}"
@@ -187,5 +201,6 @@ def host_sections(
     hosts = build_hosts(partitions, sections.host_partitions, context)
     enclosures = build_enclosures(sections.enclosures)
     chains = check_enclosures(enclosures, sections.enclosures, context)
-    hosts = place_hosts(hosts, enclosures, chains, sections.enclosures, context)
+    known = sections.complete(context)
+    hosts = place_hosts(hosts, enclosures, chains, sections.enclosures, context, complete=known)
     return pools, partitions, hosts, enclosures

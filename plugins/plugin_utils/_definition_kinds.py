@@ -14,6 +14,7 @@ import typing as t
 from . import _definition_units as units
 from ._definition_errors import meant
 from ._definition_ranges import RangeError, expand
+from ._definition_values import SecretError
 from ._definition_yaml import Context, Node, free, is_true, join, kind_of, pairs
 from ._model import Where
 
@@ -110,7 +111,7 @@ class Converted(Text):
         try:
             return self.function(text)
         except ValueError as error:
-            context.error(node, path, text, str(error))
+            context.error(node, path, None if isinstance(error, SecretError) else text, str(error))
             return BAD
 
     def schema(self) -> dict[str, t.Any]:
@@ -406,7 +407,9 @@ class Named(Kind):
             value = self.kind.read(value_node, where, context)
             if not self._match(name):
                 context.error(key_node, where, name, f"is no name of a {self.what}: {self.detail}")
-            elif value is not BAD:
+            elif value is BAD:
+                context.dropped.setdefault(path, set()).add(name)
+            else:
                 found[name] = value
         return found
 

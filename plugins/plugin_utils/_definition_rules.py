@@ -19,16 +19,19 @@ def build_rules(
     hosts: t.Mapping[str, Host],
     partitions: t.Mapping[str, HostPartition],
     context: Context,
+    *,
+    complete: bool,
 ) -> tuple[Rule, ...]:
+    """`complete`: all guests and HostOSes are known; where not, an unknown name says nothing."""
     rules = []
     for record in records:
         kind = record["kind"]
         names = record.get(kind, ())
         unknown = [name for name in names if name not in guests]
-        if unknown:
+        if unknown and complete:
             context.error_at(record.where(kind), some(unknown), "no guest of this cluster")
         if kind == "pin":
-            _check_pin(record, [guests[name] for name in names if name in guests], hosts, context)
+            _check_pin(record, [guests[name] for name in names if name in guests], hosts, context, complete)
         elif len(names) == 1:
             context.error_at(record.where(kind), names[0], "a rule between guests needs two of them")
         over = record.get("over", "host")
@@ -39,10 +42,12 @@ def build_rules(
     return tuple(rules)
 
 
-def _check_pin(record: Record, guests: t.Sequence[Guest], hosts: t.Mapping[str, Host], context: Context) -> None:
+def _check_pin(
+    record: Record, guests: t.Sequence[Guest], hosts: t.Mapping[str, Host], context: Context, complete: bool
+) -> None:
     targets = record.get("to", ())
     unknown = [name for name in targets if name not in hosts]
-    if unknown:
+    if unknown and complete:
         context.error_at(record.where("to"), some(unknown), "no HostOS of this cluster")
     for guest in guests:
         outside = [name for name in targets if name in hosts and hosts[name].partition not in guest.on]

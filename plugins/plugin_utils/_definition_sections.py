@@ -32,6 +32,11 @@ class Sections:
     images: dict[str, Record]
     rules: list[Record]
 
+    def complete(self, context: Context) -> bool:
+        """Whether the members of all partitions are known. Where not, an unknown name says nothing."""
+        records = [*self.host_partitions.values(), *self.guest_partitions.values()]
+        return "partitions" not in context.dropped and all("members" in record for record in records)
+
 
 def read(path: str, context: Context) -> Sections | None:
     """Read a root file and its parts. None where the root file is no mapping at all."""

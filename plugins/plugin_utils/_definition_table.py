@@ -34,7 +34,7 @@ from ._definition_kinds import (
     Size,
     Text,
 )
-from ._definition_yaml import Context, Node, kind_of, pairs
+from ._definition_yaml import Context, Node, join, kind_of, pairs
 from ._model import Resources
 
 DEFAULT_LEDGER = "sqlite:///.oscarv/ledger.sqlite"
@@ -247,6 +247,7 @@ class Partition(Kind):
         if "image" not in keys and not {"on", "vcpus", "networks", "override"} & set(keys):
             wanted = meant(next(iter(keys), ""), ("hypervisor", "image"))
             context.error(node, path, None, f"needs 'hypervisor' (HostOSes) or 'image' (guests); {wanted}")
+            return BAD
         return GUEST_PARTITION.read(node, path, context)
 
     def schema(self) -> dict[str, t.Any]:
@@ -266,8 +267,11 @@ class Image(Kind):
         if kind_of(node) != "mapping":
             return self.wrong(node, path, context)
         builder = pairs(node, path, Context()).get("builder")
-        name = builder[1].value if builder else ""
-        return (BUILDERS[name] if name in BUILDERS else Mapping({"builder": _BUILDER})).read(node, path, context)
+        if builder is None:
+            context.error(node, path, None, f"key 'builder' is missing: {_BUILDER.help}")
+            return BAD
+        known = _BUILDER.kind.read(builder[1], join(path, "builder"), context)
+        return BAD if known is BAD else BUILDERS[known].read(node, path, context)
 
     def schema(self) -> dict[str, t.Any]:
         return {"oneOf": [{**kind.schema(), "title": name} for name, kind in BUILDERS.items()]}

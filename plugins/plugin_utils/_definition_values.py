@@ -34,6 +34,10 @@ _KEY_TYPES = (
 _LEDGERS = ("sqlite", "postgresql", "postgresql+psycopg")
 
 
+class SecretError(ValueError):
+    """A value that must not be shown, not even in the message that refuses it."""
+
+
 def ip_address(text: str) -> IPAddress:
     if "%" not in text:  # a scope (fe80::1%eth0) means nothing to another machine
         try:
@@ -91,7 +95,7 @@ def ledger_url(text: str) -> str:
     if url.scheme not in _LEDGERS or len(url.path) < 2:
         raise ValueError(wrong)
     if password is not None or any("password" in key.lower() for key in urllib.parse.parse_qs(url.query)):
-        raise ValueError("never write a password here; put the whole URL into the environment variable OSCARV_LEDGER")
+        raise SecretError("never write a password here; put the whole URL into the environment variable OSCARV_LEDGER")
     if url.scheme == "sqlite" and (url.netloc or text.endswith(":memory:")):
         raise ValueError("expected sqlite:///PATH (three slashes before a relative path, four before an absolute one)")
     return text
@@ -105,7 +109,7 @@ def image_url(text: str) -> str:
     except ValueError:
         good, password = False, None
     if password is not None:
-        raise ValueError("never write a password into a URL of the definition")
+        raise SecretError("never write a password into a URL of the definition")
     if not good:
         raise ValueError("expected a URL that starts with https://, http:// or file:///")
     return text
@@ -115,7 +119,7 @@ def authorized_key(text: str) -> str:
     """A line of authorized_keys, or the path of a `.pub` file (returned as it is; the loader reads it)."""
     text = text.strip()
     if "PRIVATE KEY" in text:
-        raise ValueError("is a private key; only public keys belong here")
+        raise SecretError("is a private key; only public keys belong here")
     if text.endswith(".pub") and " " not in text:
         return text
     words = text.split()

@@ -40,15 +40,17 @@ class Context:
         self.file = ""
         self.errors: list[DefinitionError] = []
         self.references: list[tuple[str, str, Where]] = []  #: (kind, name, where it is used)
+        self.dropped: dict[str, set[str]] = {}  #: section -> names whose values were no good: not missing, but broken
 
     def where(self, node: Node, path: str) -> Where:
         return Where(self.file, node.start_mark.line + 1, path)
 
     def error(self, node: Node, path: str, found: t.Any, message: str) -> None:
-        self.errors.append(DefinitionError(self.where(node, path), found, message))
+        self.error_at(self.where(node, path), found, message)
 
     def error_at(self, where: Where, found: t.Any, message: str) -> None:
-        self.errors.append(DefinitionError(where, found, message))
+        shown = None if found is None else ", ".join(map(str, found)) if isinstance(found, list) else str(found)
+        self.errors.append(DefinitionError(where, shown, message))
 
 
 def compose(path: str, context: Context) -> yaml.MappingNode | None:
@@ -147,11 +149,11 @@ class _Free(yaml.constructor.SafeConstructor):
     """Free data: YAML 1.1 as Ansible reads it, with its tags for vaulted values and for texts that are no templates."""
 
 
-def _vaulted(constructor: _Free, node: t.Any) -> Vaulted:
+def _vaulted(constructor: t.Any, node: t.Any) -> Vaulted:
     return Vaulted(constructor.construct_scalar(node))
 
 
-def _literal(constructor: _Free, node: t.Any) -> t.Any:
+def _literal(constructor: t.Any, node: t.Any) -> t.Any:
     return constructor.construct_scalar(node)
 
 
