@@ -15,6 +15,7 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 
 from ._ledger import Ledger, LedgerError, open_ledger
+from ._ledger_outcome import Refused, Stamp
 from ._ledger_rows import HistoryRow
 from ._model import Cluster
 
@@ -37,8 +38,12 @@ class Context:
     check: bool
     diff: bool
 
+    @property
+    def stamp(self) -> Stamp:
+        return Stamp(self.now, self.who, self.job)
+
     def history(self, what: str, subject: str, why: str) -> HistoryRow:
-        return HistoryRow(self.now, self.who, self.job, what, subject, why)
+        return self.stamp.history(what, subject, why)
 
 
 def open_context(action: ActionBase, task_vars: t.Mapping[str, t.Any] | None) -> Context:
@@ -71,7 +76,7 @@ def failing() -> t.Iterator[None]:
     """Turns what the ledger says into a failed task without a traceback."""
     try:
         yield
-    except LedgerError as error:
+    except (LedgerError, Refused) as error:
         raise AnsibleActionFail(str(error)) from error
 
 

@@ -21,6 +21,7 @@ import typing as t
 
 from . import _ledger_sql as sql
 from ._ledger_changes import applied, problems
+from ._ledger_document import export_document, has_rows, read_document, same_rows
 from ._ledger_rows import Changes, HistoryRow, HostBuildRow, LedgerState, MoveRow
 from ._ledger_store import Fetch, LedgerError, Store, fetch_through, open_store
 from ._model import Cluster
@@ -39,6 +40,26 @@ def open_ledger(cluster: Cluster, url: str | None = None) -> Ledger:
     where = url or os.environ.get("OSCARV_LEDGER") or cluster.ledger
     folder = str(pathlib.Path(cluster.definition).parent)
     return Ledger(cluster.name, open_store(where, folder, os.environ))
+
+
+#: What an empty cluster has; what other clusters of the same database hold stays.
+_NOTHING: dict[str, t.Any] = {
+    "guests": {},
+    "nics": {},
+    "hosts": {},
+    "builds": {},
+    "host_builds": frozenset(),
+    "host_keys": {},
+    "moves": {},
+    "epochs": {},
+}
+
+
+def refuse(state: LedgerState, changes: Changes) -> None:
+    """LedgerError if `changes` cannot be written; check mode asks the same."""
+    wrong = problems(state, changes)
+    if wrong:
+        raise LedgerError("nothing was written to the ledger: " + "; ".join(wrong))
 
 
 class Transaction:
@@ -60,9 +81,7 @@ class Transaction:
 
     def write(self, changes: Changes) -> None:
         """Record `changes`; LedgerError (and nothing is written) if they cannot be. May be called more than once."""
-        wrong = problems(self.state, changes)
-        if wrong:
-            raise LedgerError("nothing was written to the ledger: " + "; ".join(wrong))
+        refuse(self.state, changes)
         self._refuse_foreign_guests(changes)
         before = self.state
         self._writer.apply(changes)
@@ -72,6 +91,20 @@ class Transaction:
             self._revision = before.revision + 1
             self._writer.set_revision(self._revision)
         self._state = dataclasses.replace(applied(before, changes), revision=self._revision)
+
+    def replace(self, changes: Changes, revision: int, history: HistoryRow) -> None:
+        """Throw away every row of the cluster and write `changes` instead. History rows that are new are added."""
+        before = self.state
+        refuse(dataclasses.replace(before, **_NOTHING), changes)
+        self._writer.clear()
+        self._state = dataclasses.replace(before, **_NOTHING)
+        self._refuse_foreign_guests(changes)
+        known = {dataclasses.replace(row, id=None) for row in sql.read_history(self._fetch, self._cluster)}
+        new = tuple(row for row in changes.history if row not in known)
+        self._writer.apply(dataclasses.replace(changes, history=(*new, history)))
+        self._revision = max(revision, before.revision + 1)
+        self._writer.set_revision(self._revision)
+        self._state = None
 
     def moves(self, ids: t.Collection[str] | None = None) -> list[MoveRow]:
         """Moves in every state, oldest first."""
@@ -140,18 +173,52 @@ class Ledger:
                 self._check(version)
             yield Transaction(connection, self.cluster)
 
-    def upgrade(self) -> tuple[int, int] | None:
-        """Bring an older schema to this one: (from, to), or None where there is no ledger yet."""
+    def export(self) -> dict[str, t.Any]:
+        """The whole ledger of the cluster as plain data; see `_ledger_document`."""
+        return self._read(
+            lambda fetch: export_document(fetch, self.cluster), export_document(lambda _sql, _values: [], self.cluster)
+        )
+
+    def import_(
+        self, document: t.Any, history: HistoryRow, *, replace: bool = False, check: bool = False
+    ) -> tuple[dict[str, t.Any], dict[str, t.Any]] | None:
+        """Take over an exported document; with `check` only say what would be.
+
+        Returns the documents before and after, None if the ledger holds the same rows already. History is added to,
+        never replaced. Raises Refused for a document that is wrong, LedgerError if rows would be overwritten without
+        `replace`.
+        """
+        revision, changes = read_document(document, self.cluster)
+        before = self.export()
+        if same_rows(before, document):
+            return None
+        if not replace and has_rows(before):
+            raise LedgerError(
+                f"ledger {self.url}: it has rows of cluster {self.cluster} already; `replace: true` overwrites them"
+            )
+        refuse(dataclasses.replace(self.state(), **_NOTHING), changes)
+        if not check:
+            with self.transaction() as tx:
+                tx.replace(changes, revision, history)
+        return before, {**document, "revision": max(revision, before["revision"] + 1)}
+
+    def upgrade(self, history: HistoryRow, *, check: bool = False) -> tuple[int, int] | None:
+        """Bring an older schema to this one, all steps or none: (from, to), or None where there is no ledger yet.
+
+        With `check` only say what would be.
+        """
         version = self.version()
-        if version is None or version == sql.VERSION:
-            return None if version is None else (version, version)
+        if version is not None and version > sql.VERSION:
+            self._check(version)
+        if version is None or version == sql.VERSION or check:
+            return None if version is None else (version, sql.VERSION)
         with self._store.writer(self.cluster, whole=True) as connection:
             from . import _ledger_schema
 
             version = t.cast(int, self._store.version(fetch_through(connection)))
-            if version > sql.VERSION:
-                self._check(version)
             _ledger_schema.upgrade(connection, version)
+            why = dataclasses.replace(history, why=f"schema {version} to {sql.VERSION}")
+            sql.Writer(connection, self.cluster).apply(Changes(history=(why,)))
         return (version, sql.VERSION)
 
     def _read(self, read: t.Callable[[Fetch], t.Any], empty: t.Any) -> t.Any:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import typing as t
 
@@ -116,6 +117,17 @@ def read_history(
     return [HistoryRow(*found) for found in fetch(sql, values)]
 
 
+@functools.lru_cache(maxsize=32)  # making the statement costs more than running it
+def _upsert(table: sa.Table, dialect: str) -> t.Any:
+    """INSERT that replaces the row with the same primary key, in the words of either database."""
+    from sqlalchemy.dialects import postgresql, sqlite
+
+    statement: t.Any = postgresql.insert(table) if dialect == "postgresql" else sqlite.insert(table)
+    key = [column.name for column in table.primary_key]
+    rest = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in key}
+    return statement.on_conflict_do_update(index_elements=key, set_=rest)
+
+
 class Writer:
     """Writes rows of one cluster through one SQLAlchemy connection that is inside a transaction."""
 
@@ -146,8 +158,7 @@ class Writer:
             self._connection.execute(tables.history.insert(), records)
 
     def set_revision(self, revision: int) -> None:
-        statement = self._insert(self._tables.cluster)
-        statement = statement.on_conflict_do_update(index_elements=["name"], set_={"revision": revision})
+        statement = _upsert(self._tables.cluster, self._connection.dialect.name)
         self._connection.execute(statement, {"name": self._cluster, "revision": revision})
 
     def clear(self) -> None:
@@ -162,22 +173,10 @@ class Writer:
             record[name] = json.dumps(record[name], sort_keys=True)
         return {"cluster": self._cluster, **record}
 
-    def _insert(self, table: sa.Table) -> t.Any:
-        if self._connection.dialect.name == "postgresql":
-            from sqlalchemy.dialects import postgresql
-
-            return postgresql.insert(table)
-        from sqlalchemy.dialects import sqlite
-
-        return sqlite.insert(table)
-
     def _upsert(self, table: sa.Table, rows: t.Sequence[t.Any], records: list[dict[str, t.Any]] | None = None) -> None:
         if not rows:
             return
-        statement = self._insert(table)
-        key = [column.name for column in table.primary_key]
-        rest = {column.name: statement.excluded[column.name] for column in table.columns if column.name not in key}
-        statement = statement.on_conflict_do_update(index_elements=key, set_=rest)
+        statement = _upsert(table, self._connection.dialect.name)
         self._connection.execute(statement, records or [self._record(row) for row in rows])
 
     def _nics(self, nics: t.Sequence[NicRow]) -> None:

@@ -117,21 +117,30 @@ class SqliteStore:
 
     @contextlib.contextmanager
     def writer(self, cluster: str, *, whole: bool = False) -> t.Iterator[sa.Connection]:
-        sqlalchemy = _sqlalchemy(self.url)
+        _sqlalchemy(self.url)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise LedgerError(f"ledger {self.url}: cannot make its folder: {error}") from error
         with self._errors(), contextlib.ExitStack() as stack:
-            raw = stack.enter_context(contextlib.closing(self._connect("rwc")))
-            raw.execute("PRAGMA journal_mode = TRUNCATE")
-            engine = sqlalchemy.create_engine(
-                "sqlite://", creator=lambda: raw, poolclass=sqlalchemy.StaticPool, hide_parameters=True
-            )
-            connection = stack.enter_context(engine.connect())
+            connection = stack.enter_context(self._engine.connect())
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
             connection.commit()
+
+    @functools.cached_property
+    def _engine(self) -> sa.Engine:
+        sqlalchemy = _sqlalchemy(self.url)
+
+        def connect() -> sqlite3.Connection:
+            raw = self._connect("rwc")
+            raw.execute("PRAGMA journal_mode = TRUNCATE")
+            return raw
+
+        return t.cast(
+            "sa.Engine",
+            sqlalchemy.create_engine("sqlite://", creator=connect, poolclass=sqlalchemy.NullPool, hide_parameters=True),
+        )
 
     def version(self, fetch: Fetch) -> int | None:
         found = fetch("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'oscarv_schema'", {})
