@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
 
 _UNITS = ((2**40, "TiB"), (2**30, "GiB"), (2**20, "MiB"), (2**10, "KiB"))
@@ -45,3 +46,9 @@ def table(head: t.Sequence[str], rows: t.Sequence[t.Sequence[str]]) -> list[str]
     grid = [[line[index] for index in wanted] for line in (head, *rows)]
     widths = [max(len(line[column]) for line in grid) for column in range(len(wanted))]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in grid]
+
+
+def natural(name: str) -> tuple[t.Any, ...]:
+    """Sort key under which wn2 comes before wn10."""
+    pieces = re.split(r"(\d+)", name)
+    return tuple((int(piece), piece) if number % 2 else (0, piece) for number, piece in enumerate(pieces))
