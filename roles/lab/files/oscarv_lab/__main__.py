@@ -1,7 +1,7 @@
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Entry: `python3 -m oscarv_lab parse|up|down [--check]`, the wish as JSON on stdin, the answer as JSON on stdout."""
+"""Entry: `python3 -m oscarv_lab look|up|down [--check]`, the wish as JSON on stdin, the answer as JSON on stdout."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ def main(arguments: list[str]) -> int:
     answer: dict[str, object] = {}
     try:
         lab = Lab(parse(json.load(sys.stdin)), report)
-        if verb == "up":
+        if verb == "look":
+            answer = lab.look()
+        elif verb == "up":
             answer = lab.up()
         elif verb == "down":
             lab.down()

@@ -11,12 +11,26 @@ import ipaddress
 import json
 import os
 import pathlib
+import re
 import shutil
 import typing as t
 
 from . import cgroup, machine, network, rootfs, sshkeys, sysctls
-from .base import LabError, Report, locked, read_json, write
+from .base import LabError, Report, locked, read_json, run, write
 from .wish import FIRST_HOST, Wish
+
+#: What the lab needs on this machine.
+PACKAGES = (
+    "debian-archive-keyring",
+    "iproute2",
+    "mmdebstrap",
+    "nftables",
+    "openssh-client",
+    "systemd-container",
+    "util-linux",
+)
+#: systemd-resolved's stub answers on this machine only; its own list has the servers that HostOSes can ask.
+RESOLVERS = ("/run/systemd/resolve/resolv.conf", "/etc/resolv.conf")
 
 
 class Lab:
@@ -29,6 +43,33 @@ class Lab:
         self.directory = self.top / "labs" / wish.name
         self.record: dict[str, t.Any] = {}
         self._lock = -1
+
+    def look(self) -> dict[str, t.Any]:
+        """Refuse what cannot be, before anything is installed; returns the packages that are missing."""
+        inventory = self.wish.inventory
+        if inventory.exists() and not self._inventory_is_ours():
+            raise LabError(
+                f"lab_inventory_dir: {inventory} was not written for lab {self.wish.name}: choose another folder"
+            )
+        if not self._nameservers():
+            raise LabError(
+                "lab_nameservers: this machine names no name server but itself; say which ones the HostOSes shall ask"
+            )
+        shown = run("dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n").splitlines()
+        return {"missing_packages": [x for x in PACKAGES if f"{x} installed" not in shown]}
+
+    def _inventory_is_ours(self) -> bool:
+        return self.wish.inventory.exists() and self.wish.marker in self.wish.inventory.read_text().splitlines()
+
+    def _nameservers(self) -> tuple[str, ...]:
+        """The wished ones, else those of this machine that others can ask too."""
+        found: dict[str, None] = {}
+        for file in map(pathlib.Path, RESOLVERS):
+            for line in file.read_text().splitlines() if file.exists() else []:
+                words = line.split()
+                if words[:1] == ["nameserver"] and not re.match(r"127\.|::1$|.*%", words[1]):
+                    found[words[1]] = None
+        return self.wish.nameservers or tuple(found)
 
     def up(self) -> dict[str, t.Any]:
         """Bring up what is missing; returns what the inventory needs. A second call changes nothing."""
@@ -124,7 +165,7 @@ class Lab:
             gateway=str(subnet[1]),
             bridge=self.wish.bridge,
             rootfs=self.top / "rootfs" / host["rootfs"],
-            nameservers=tuple(self.wish.nameservers),
+            nameservers=self._nameservers(),
         )
 
     def _packages(self, suite: str) -> pathlib.Path:
@@ -137,7 +178,7 @@ class Lab:
         names = [f"{x.address.ip} {x.name}" for x in machines]
         keys = sshkeys.Keys(self.directory)
         if not self.report.check:
-            keys.ensure({x.name: str(x.address.ip) for x in machines}, self.wish.owner)
+            keys.ensure({x.name: str(x.address.ip) for x in machines}, self._owner())
         waiting = [x for x in machines if x.running() and not unplugged]
         starting = [x for x in machines if x not in waiting and self.report.will(f"start {x.name}")]
         for host in waiting:
@@ -157,9 +198,15 @@ class Lab:
         keys.close_connections(str(host.address.ip))
         host.wait(host.start(self._lock), self.wish.wait_timeout)
 
+    def _owner(self) -> tuple[int, int]:
+        """Who will log in to the HostOSes: whoever has the folder of the inventory."""
+        folder = self.wish.inventory.parent
+        return (folder.stat().st_uid, folder.stat().st_gid) if folder.exists() else (0, 0)
+
     def _inventory(self) -> dict[str, t.Any]:
         keys = sshkeys.Keys(self.directory)
         return {
+            "owner": self._owner(),
             "hosts": {
                 name: {"address": x["address"], "capacity": self.wish.hosts[name].capacity}
                 for name, x in self.record["hosts"].items()
@@ -178,6 +225,8 @@ class Lab:
                     self._down()
                 if not self.report.check:
                     shutil.rmtree(self.directory)
+        if self._inventory_is_ours() and self.report.will(f"remove {self.wish.inventory}"):
+            self.wish.inventory.unlink()
         if not self.wish.keep_cache:
             self._remove_cache()
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import ipaddress
+import pathlib
 import re
 import typing as t
 
@@ -34,19 +35,20 @@ class HostWish:
 
 @dataclasses.dataclass(frozen=True)
 class Wish:
-    """A lab. `owner` (uid, gid) is who will log in to the HostOSes."""
+    """A lab. `inventory` is the file that the role writes; it is the lab's if it has the line `marker`."""
 
     name: str
     directory: str
     subnet: ipaddress.IPv4Network
     hosts: t.Mapping[str, HostWish]
+    inventory: pathlib.Path
+    marker: str
     sources: tuple[str, ...] = ()
     packages: tuple[str, ...] = ()
     nameservers: tuple[str, ...] = ()
     wait_timeout: float = 120
     remove_hosts: bool = False
     keep_cache: bool = True
-    owner: tuple[int, int] = (0, 0)
 
     @property
     def bridge(self) -> str:
@@ -64,19 +66,19 @@ def parse(data: t.Mapping[str, t.Any]) -> Wish:
     subnet = _subnet(data["subnet"], len(hosts), errors)
     if errors:
         raise LabError("\n".join(dict.fromkeys(errors)))  # each once
-    uid, gid = data["owner"]
     return Wish(
         name=data["name"],
         directory=data["dir"],
         subnet=subnet,
         hosts=hosts,
+        inventory=pathlib.Path(data["inventory"]),
+        marker=data["marker"],
         sources=tuple(data["sources"]),
         packages=tuple(data["packages"]),
         nameservers=tuple(data["nameservers"]),
         wait_timeout=float(data["wait_timeout"]),
         remove_hosts=data["remove_hosts"],
         keep_cache=data["keep_cache"],
-        owner=(int(uid), int(gid)),
     )
 
 
