@@ -87,7 +87,7 @@ def build_guests(records: t.Mapping[str, Record], around: Surroundings) -> dict[
         model = dataclasses.replace(model, networks=nics)
         for member in members:
             own = overrides.get(member)
-            guest = dataclasses.replace(model, name=member)
+            guest = _named(model, member)
             guests[member] = _overridden(guest, View(*own, record), around) if own else guest
     _check_renames(guests, around)
     return guests
@@ -166,6 +166,13 @@ def _model(name: str, record: Record, around: Surroundings) -> Guest:
         cloud_init=_cloud_init(view, around),
         where=record.where("members"),
     )
+
+
+def _named(model: Guest, name: str) -> Guest:
+    """A copy under another name. Ten thousand calls of `dataclasses.replace` would be half of the loading time."""
+    guest = object.__new__(Guest)
+    guest.__dict__.update(model.__dict__, name=name)
+    return guest
 
 
 def _overridden(guest: Guest, view: View, around: Surroundings) -> Guest:

@@ -279,7 +279,7 @@ class Names(Kind):
         twice = ""
         for name in names:
             twice = twice or (name if name in seen else "")
-            seen[name] = node.start_mark.line
+            seen[name] = node.line
         if twice:
             context.error(node, path, twice, "is listed twice; ranges must not overlap")
         return not bad and not twice
@@ -352,7 +352,7 @@ class Mapping(Kind):
             return self.wrong(node, path, context)
         for name, (key_node, value_node) in pairs(node, path, context).items():
             where = join(path, name)
-            record.lines[name] = value_node.start_mark.line + 1
+            record.lines[name] = value_node.line
             row = self.keys.get(name)
             if row is None:
                 context.error(key_node, where, None, f"unknown key {name!r}; {meant(name, self.known)}")

@@ -104,9 +104,13 @@ def is_usable(address: IPAddress, subnet: IPNetwork) -> bool:
 
 
 def blocked_spans(network: Network, version: int) -> list[tuple[int, int]]:
-    """Reserved addresses and gateways of a family as merged spans of integers, both ends included, in order."""
+    """Addresses of a family that are never given out by themselves, as merged spans of integers, in order.
+
+    Reserved ones, gateways and name servers; both ends are included.
+    """
     spans = [(int(first), int(last)) for first, last in network.reserved if first.version == version]
-    spans += [(int(gateway), int(gateway)) for gateway in network.gateway if gateway.version == version]
+    machines = [*network.gateway, *network.nameservers]
+    spans += [(int(address), int(address)) for address in machines if address.version == version]
     merged: list[tuple[int, int]] = []
     for first, last in sorted(spans):
         if merged and first <= merged[-1][1] + 1:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import fractions
+import functools
 import re
 
 #: Sizes are rounded up to whole MiB: libvirt counts memory in KiB and QEMU disks in sectors, and a size that the
@@ -38,6 +39,7 @@ class UnitError(ValueError):
     """A quantity that cannot be read; the message says what is allowed."""
 
 
+@functools.lru_cache(maxsize=256)  # thousands of overrides say the same few sizes
 def size(text: str) -> int:
     """Bytes of '4 GiB' or '500 MB', rounded up to whole MiB."""
     amount, unit = _parse(text, "a size needs a unit, such as '4 GiB' or '500 MB'")

@@ -9,6 +9,7 @@ number to the base of sixty. Free data (`cloud_init`) follows YAML 1.1, as Ansib
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import pathlib
 import re
@@ -29,8 +30,20 @@ _TRUE = frozenset(("true", "True", "TRUE"))
 _FALSE = frozenset(("false", "False", "FALSE"))
 #: What an alias may grow to when it is written out. Definitions are small; a bomb is not.
 _FREE_LIMIT = 20_000
+#: Deeper nesting is a mistake, or an attack on the reader's stack.
+_DEPTH_LIMIT = 60
 
-Node = t.Union[yaml.ScalarNode, yaml.SequenceNode, yaml.MappingNode]
+
+@dataclasses.dataclass(eq=False)
+class Node:
+    """A value as it stands in a file. `value`: the text, the items, or the pairs of key and value."""
+
+    __slots__ = ("shape", "value", "line", "tag", "plain")
+    shape: str  #: scalar | list | mapping
+    value: t.Any
+    line: int  #: from 1
+    tag: str | None  #: where one is written
+    plain: bool  #: a scalar without quotes
 
 
 class Context:
@@ -43,17 +56,19 @@ class Context:
         self.dropped: dict[str, set[str]] = {}  #: section -> names whose values were no good: not missing, but broken
 
     def where(self, node: Node, path: str) -> Where:
-        return Where(self.file, node.start_mark.line + 1, path)
+        return Where(self.file, node.line, path)
 
     def error(self, node: Node, path: str, found: t.Any, message: str) -> None:
         self.error_at(self.where(node, path), found, message)
 
     def error_at(self, where: Where, found: t.Any, message: str) -> None:
+        if not where.path:
+            where = Where(where.file, where.line, "(file)")
         shown = None if found is None else ", ".join(map(str, found)) if isinstance(found, list) else str(found)
         self.errors.append(DefinitionError(where, shown, message))
 
 
-def compose(path: str, context: Context) -> yaml.MappingNode | None:
+def compose(path: str, context: Context) -> Node | None:
     """The mapping at the top of a file; None, and an error in the context, where there is none."""
     context.file = path
     top = Where(path, 1, "(file)")
@@ -69,11 +84,7 @@ def compose(path: str, context: Context) -> yaml.MappingNode | None:
         context.error_at(top, None, "the whole file is vaulted; vault single values instead, it has to be readable")
         return None
     try:
-        loader = _LOADER(text)
-        try:
-            node = loader.get_single_node()
-        finally:
-            loader.dispose()
+        node = _compose(text)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         line = mark.line + 1 if mark is not None else 1
@@ -81,24 +92,67 @@ def compose(path: str, context: Context) -> yaml.MappingNode | None:
         what = ", ".join(word for word in words if word) or getattr(error, "reason", None) or "cannot be parsed"
         context.error_at(Where(path, line, "(file)"), None, f"is not YAML: {what}")
         return None
-    except (RecursionError, ValueError) as error:
-        context.error_at(top, None, f"cannot be read as YAML: {error}")
-        return None
-    if not isinstance(node, yaml.MappingNode):
+    if node is None or node.shape != "mapping":
         context.error_at(top, None if node is None else kind_of(node), "expected a mapping of keys to values")
         return None
     return node
 
 
+def _compose(text: str) -> Node | None:
+    """The root node. Own code, since PyYAML's resolves every scalar's type at once, and libyaml's can be crashed."""
+    root: Node | None = None
+    anchors: dict[str, Node] = {}
+    open_nodes: list[Node] = []
+    keys: list[Node | None] = []  # per open node: the key that waits for its value
+    events: t.Iterable[t.Any] = yaml.parse(text, Loader=_LOADER)
+    for event in events:
+        kind = type(event)
+        if kind is yaml.ScalarEvent:
+            node = Node("scalar", event.value, event.start_mark.line + 1, event.tag, not event.style)
+        elif kind is yaml.MappingStartEvent:
+            node = Node("mapping", [], event.start_mark.line + 1, event.tag, False)
+        elif kind is yaml.SequenceStartEvent:
+            node = Node("list", [], event.start_mark.line + 1, event.tag, False)
+        elif kind is yaml.AliasEvent:
+            if event.anchor not in anchors:
+                raise yaml.MarkedYAMLError(None, None, f"found undefined alias {event.anchor!r}", event.start_mark)
+            node = anchors[event.anchor]
+        else:
+            if kind in (yaml.MappingEndEvent, yaml.SequenceEndEvent):
+                open_nodes.pop()
+                keys.pop()
+            elif kind is yaml.DocumentStartEvent and root is not None:
+                raise yaml.MarkedYAMLError(None, None, "a second document; expected one only", event.start_mark)
+            continue
+        if event.anchor is not None:
+            anchors[event.anchor] = node
+        if not open_nodes:
+            root = node
+        elif open_nodes[-1].shape == "list":
+            open_nodes[-1].value.append(node)
+        elif keys[-1] is None:
+            keys[-1] = node
+        else:
+            open_nodes[-1].value.append((keys[-1], node))
+            keys[-1] = None
+        if kind in (yaml.MappingStartEvent, yaml.SequenceStartEvent):
+            open_nodes.append(node)
+            keys.append(None)
+            if len(open_nodes) > _DEPTH_LIMIT:
+                raise yaml.MarkedYAMLError(None, None, f"nested more than {_DEPTH_LIMIT} deep", event.start_mark)
+    return root
+
+
+_OWN_TAGS = {"mapping": (None, "!", _TAGS + "map"), "list": (None, "!", _TAGS + "seq")}
+
+
 def kind_of(node: Node) -> str:
-    """mapping, list, text, number (int or float), truth, nothing, or the tag that is not ours."""
-    if isinstance(node, yaml.MappingNode):
-        return "mapping" if node.tag == _TAGS + "map" else f"tag {node.tag}"
-    if isinstance(node, yaml.SequenceNode):
-        return "list" if node.tag == _TAGS + "seq" else f"tag {node.tag}"
-    if not node.tag.startswith(_TAGS):
-        return f"tag {node.tag}"
-    if node.style is not None and node.style != "" or node.tag == _TAGS + "str":
+    """mapping, list, text, integer, number, truth, nothing, or the tag that is not ours."""
+    if node.shape != "scalar":
+        return node.shape if node.tag in _OWN_TAGS[node.shape] else f"tag {node.tag}"
+    if node.tag is not None:
+        return "text" if node.tag in ("!", _TAGS + "str") else f"tag {node.tag}"
+    if not node.plain:
         return "text"
     text = node.value
     if text in _NULL:
@@ -111,29 +165,29 @@ def kind_of(node: Node) -> str:
 
 
 def is_true(node: Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.value in _TRUE
+    return node.shape == "scalar" and node.value in _TRUE
 
 
 def pairs(node: Node, path: str, context: Context) -> dict[str, tuple[Node, Node]]:
     """Key text -> (key node, value node) of a mapping, with `<<` merged in. A key given twice is an error."""
-    return _pairs(node, path, context, ()) if isinstance(node, yaml.MappingNode) else {}
+    return _pairs(node, path, context, ()) if node.shape == "mapping" else {}
 
 
-def _pairs(node: yaml.MappingNode, path: str, context: Context, above: tuple[int, ...]) -> dict[str, tuple[Node, Node]]:
+def _pairs(node: Node, path: str, context: Context, above: tuple[int, ...]) -> dict[str, tuple[Node, Node]]:
     own: dict[str, tuple[Node, Node]] = {}
     merged: list[Node] = []
     for key, value in node.value:
-        if not isinstance(key, yaml.ScalarNode):
+        if key.shape != "scalar":
             context.error(key, path, kind_of(key), "a key must be a text")
-        elif key.tag == _TAGS + "merge":
-            merged.extend(value.value if isinstance(value, yaml.SequenceNode) else [value])
+        elif key.value == "<<" and key.plain:
+            merged.extend(value.value if value.shape == "list" else [value])
         elif key.value in own:
-            first = own[key.value][0].start_mark.line + 1
+            first = own[key.value][0].line
             context.error(key, join(path, key.value), None, f"key {key.value!r} is given twice, first in line {first}")
         else:
             own[key.value] = (key, value)
     for other in merged:
-        if not isinstance(other, yaml.MappingNode) or id(other) in above or len(above) > 20:
+        if other.shape != "mapping" or id(other) in above or len(above) > 20:
             context.error(other, join(path, "<<"), kind_of(other), "only mappings that do not contain themselves merge")
             continue
         for name, pair in _pairs(other, path, context, (*above, id(node), id(other))).items():
@@ -168,7 +222,7 @@ def free(node: Node, path: str, context: Context) -> t.Any:
     if len(context.errors) > before:
         return None
     try:
-        value = _Free().construct_document(node)
+        value = _Free().construct_document(_as_yaml(node, {}))
         _refuse_odd(value)
     except yaml.YAMLError as error:
         context.error(node, path, None, f"cannot be read: {getattr(error, 'problem', None) or error}")
@@ -177,6 +231,24 @@ def free(node: Node, path: str, context: Context) -> t.Any:
     else:
         return value
     return None
+
+
+_RESOLVER = yaml.resolver.Resolver()
+
+
+def _as_yaml(node: Node, done: dict[int, yaml.Node]) -> yaml.Node:
+    """The node as PyYAML's constructors want it, with the tags of YAML 1.1; aliases stay shared."""
+    if id(node) not in done:
+        if node.shape == "scalar":
+            tag = node.tag or _RESOLVER.resolve(yaml.ScalarNode, node.value, (node.plain, not node.plain))
+            done[id(node)] = yaml.ScalarNode(tag, node.value)
+        elif node.shape == "list":
+            items = [_as_yaml(item, done) for item in node.value]
+            done[id(node)] = yaml.SequenceNode(node.tag or _TAGS + "seq", items)
+        else:
+            both = [(_as_yaml(key, done), _as_yaml(value, done)) for key, value in node.value]
+            done[id(node)] = yaml.MappingNode(node.tag or _TAGS + "map", both)
+    return done[id(node)]
 
 
 def _refuse_odd(value: t.Any) -> None:
@@ -204,10 +276,10 @@ def _inspect(node: Node, path: str, context: Context, sizes: dict[int, int], abo
         return 1
     size = 1
     below = (*above, id(node))
-    if isinstance(node, yaml.MappingNode):
+    if node.shape == "mapping":
         for key, (_unused, value) in pairs(node, path, context).items():
             size += _inspect(value, join(path, key), context, sizes, below)
-    elif isinstance(node, yaml.SequenceNode):
+    elif node.shape == "list":
         for index, item in enumerate(node.value):
             size += _inspect(item, f"{path}[{index}]", context, sizes, below)
     elif node.tag not in ("!vault", "!unsafe") and ("{{" in node.value or "{%" in node.value):
