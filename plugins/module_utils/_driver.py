@@ -123,6 +123,7 @@ class MoveRequest:
     bandwidth: int | None = None  #: bytes per second
     timeout: int | None = None  #: seconds for the whole move
     plaintext: bool = False  #: consent to move memory and disks unencrypted
+    move: str = ""  #: id of the move in the ledger
 
 
 @dataclasses.dataclass(frozen=True)
@@ -135,7 +136,14 @@ class MoveResult:
     gone_from_source: bool
     seconds: float
     downtime_ms: int | None = None
-    message: str = ""
+    message: str = ""  #: what went wrong after the move itself, in words
+    mode: str = ""  #: live | cold: what was done, whatever was asked for
+    already: bool = False  #: it was there before, with this epoch
+    memory_bytes: int | None = None  #: that were sent
+    disks: tuple[dict[str, t.Any], ...] = ()  #: name, pool, path, copied, bytes
+    warnings: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()  #: files of the guest that were removed from the source
+    pending: tuple[dict[str, t.Any], ...] = ()  #: {host, action, uuid, guest, epoch, move} that must follow, in this order
 
 
 class Driver(abc.ABC):

@@ -1,0 +1,156 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a HostOS has to do after the ledger decided what became of a move. Each action looks before it acts.
+
+Every action can be taken again: what is done already changes nothing.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import typing as t
+
+from ._driver import DriverError, Seen
+from ._kvm_connection import require_libvirt, told, unless
+from ._kvm_move import Scene
+from ._kvm_move_files import Departure, Receipt, find_receipts, make_durable, remove_files
+from ._kvm_move_proof import epochs, qemu_processes
+from ._kvm_move_target import Target
+from ._kvm_observe import Native
+from ._tombstone import MOVED, Tombstone
+
+#: Name -> what it does, in the order in which they are taken on one HostOS.
+ACTIONS = {
+    "accept": "the guest has arrived here: make the copied files durable and forget that they were on their way",
+    "write_tombstone": "the copy of this epoch has left: tombstone `moved`",
+    "undefine": "remove the copy of this epoch, which does not run; its files stay for `remove_leftovers`",
+    "remove_leftovers": "remove the guest's files that a move made or left behind here; only while no copy is defined",
+    "drop_tombstone": "the copy of this epoch has not left: remove its tombstone",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Action:
+    """One thing to do on this HostOS; as the ledger's `settle` and `guest_migrate` itself give it."""
+
+    action: str
+    uuid: str
+    guest: str
+    epoch: int
+    cluster: str
+
+    def error(self, text: str) -> DriverError:
+        return DriverError(f"guest {self.guest}: {self.action}: {text}; nothing was done. Run oscarv.virt.status")
+
+
+@dataclasses.dataclass
+class Settler:
+    """Takes actions; with `check` it only says whether it would change anything."""
+
+    scene: Scene
+    check: bool
+
+    def take(self, action: Action) -> list[str]:
+        """What was (in check mode: would be) changed, in words; nothing if it is so already. DriverError if refused."""
+        handler: t.Callable[[Action], list[str]] = getattr(self, f"_{action.action}")
+        with told(action.guest, action.action.replace("_", " ")):
+            return handler(action)
+
+    def _seen(self, action: Action) -> Seen | None:
+        return self.scene.driver.observe_one(action.uuid)
+
+    def _receipts(self, action: Action) -> list[tuple[pathlib.Path, Receipt | None]]:
+        pools = self.scene.driver.pools.values()
+        found = find_receipts(pools, action.cluster, action.guest, action.uuid)
+        return [(path, receipt) for path, receipt in found if receipt is None or receipt.epoch == action.epoch]
+
+    def _accept(self, action: Action) -> list[str]:
+        seen = self._seen(action)
+        if seen is None or epochs(t.cast(Native, seen.native).domain) != {action.epoch}:
+            raise action.error(f"it is not here with epoch {action.epoch}")
+        done = []
+        for path, receipt in self._receipts(action):
+            if not self.check:
+                make_durable(receipt.files if receipt else ())
+                path.unlink()
+            done.append(f"accept {path}")
+        return done
+
+    def _write_tombstone(self, action: Action) -> list[str]:
+        seen = self._seen(action)
+        if (seen and t.cast(Native, seen.native).active) or qemu_processes(action.uuid):
+            raise action.error("it runs here")
+        stone = self.scene.stones.get(action.uuid)
+        if stone is not None and stone.state == MOVED and stone.epoch >= action.epoch:
+            return []
+        if not self.check:
+            target, move = (stone.target, stone.move) if stone else ("", "")
+            self.scene.stones.write(Tombstone(action.uuid, action.epoch, MOVED, action.guest, target, move))
+        return [f"tombstone moved, epoch {action.epoch}"]
+
+    def _undefine(self, action: Action) -> list[str]:
+        seen = self._seen(action)
+        if seen is None:
+            return []
+        if seen.mark is None or seen.mark.epoch != action.epoch:
+            found = seen.mark.epoch if seen.mark else "none of our marks"
+            raise action.error(f"the copy here has epoch {found}, not {action.epoch}")
+        if t.cast(Native, seen.native).active or qemu_processes(action.uuid):
+            raise action.error("it runs here")
+        if not self.check:
+            lib = require_libvirt()
+            flags = lib.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | lib.VIR_DOMAIN_UNDEFINE_NVRAM
+            with unless("VIR_ERR_NO_DOMAIN"):
+                t.cast(Native, seen.native).domain.undefineFlags(flags)
+        return ["undefine"]
+
+    def _remove_leftovers(self, action: Action) -> list[str]:
+        departure = self.scene.departures.get(action.uuid)
+        if departure is not None and departure.epoch_from != action.epoch:
+            departure = None
+        receipts = self._receipts(action)
+        if departure is None and not receipts:
+            return []
+        if self._seen(action) is not None or qemu_processes(action.uuid):
+            raise action.error("a copy of it is here")
+        if departure is not None:
+            _prove_arrival(action, departure)
+        lists = [*(receipt.files for _path, receipt in receipts if receipt), departure.files if departure else ()]
+        files = [path for paths in lists for path in paths]
+        if self.check:
+            return [f"remove {path}" for path in files if pathlib.Path(path).exists()] or ["forget the move"]
+        removed = remove_files(files, self.scene.used_files(action.uuid))
+        for path, _receipt in receipts:
+            path.unlink()
+        if departure is not None:
+            self.scene.departures.remove(action.uuid)
+        return [f"remove {path}" for path in removed] or ["forget the move"]
+
+    def _drop_tombstone(self, action: Action) -> list[str]:
+        stone = self.scene.stones.get(action.uuid)
+        departure = self.scene.departures.get(action.uuid)
+        if stone is None and departure is None:
+            return []
+        if stone is not None and stone.epoch != action.epoch:
+            raise action.error(f"its tombstone has epoch {stone.epoch}, not {action.epoch}")
+        if not self.check:
+            self.scene.departures.remove(action.uuid)
+            self.scene.stones.remove(action.uuid)
+        return [f"forget the move, epoch {action.epoch}"]
+
+
+def _prove_arrival(action: Action, departure: Departure) -> None:
+    """Files here are the last copy until the target says that it has the guest, and its files durably."""
+    target = Target(departure.target, departure.address, plaintext=departure.plaintext)
+    try:
+        domain = target.domain(action.uuid)
+        if domain is None or epochs(domain) != {departure.epoch_to}:
+            raise action.error(f"{departure.target} does not have it with epoch {departure.epoch_to}")
+        if departure.receipt is not None:
+            receipt = pathlib.PurePosixPath(departure.receipt)
+            if receipt.name in target.folder(str(receipt.parent)).sizes():
+                raise action.error(f"{departure.target} has not accepted its files yet ({receipt})")
+    finally:
+        target.close()
