@@ -99,16 +99,10 @@ class LabUnderTest:
 
     def clear(self) -> None:
         """Remove the lab by its program alone: quicker than a play, for before and after a test."""
-        wish = {
-            "name": self.name,
-            "dir": str(LAB_DIR),
-            "subnet": self.subnet,
-            "hosts": 1,
-            "suite": "none",
-            "owner": [0, 0],
-        }
-        wish |= {"capacity": {"vcpus": 1, "memory": "1 GiB", "disk": "1 GiB"}, "wait_timeout": 1}
+        wish: dict[str, t.Any] = {"name": self.name, "dir": str(LAB_DIR), "subnet": self.subnet, "hosts": 1}
+        wish |= {"suite": "none", "capacity": {"vcpus": 1, "memory": "1 GiB", "disk": "1 GiB"}, "wait_timeout": 1}
         wish |= {"sources": [], "packages": [], "nameservers": [], "remove_hosts": False, "keep_cache": True}
+        wish |= {"inventory": str(self.inventory / "hosts.yml"), "marker": MARKER.format(self.name)}
         command = ["/usr/bin/python3", "-B", "-m", "oscarv_lab", "down"]
         environment = {**os.environ, "PYTHONPATH": str(PROGRAM)}
         subprocess.run(command, env=environment, input=json.dumps(wish), text=True, check=True, stdout=subprocess.PIPE)
