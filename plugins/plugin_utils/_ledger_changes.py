@@ -156,7 +156,15 @@ def _move_problems(before: LedgerState, after: LedgerState, moves: t.Sequence[Mo
         if move.state not in MOVE_STATES:
             yield f"{who}: state {move.state!r}; allowed: {', '.join(MOVE_STATES)}"
         flying = before.moves.get(move.guest)
-        if flying and flying.id != move.id and move.state == "in_flight":
+        if flying and flying.id != move.id:
             yield f"{who}: move {flying.id} to {flying.target} is in flight; settle it first"
+        elif flying and _intent(flying) != _intent(move):
+            yield f"{who}: it was begun as {_intent(flying)} and cannot become {_intent(move)}"
+        if not flying and move.state != "in_flight" and move.guest in before.guests:  # an import has them at once
+            yield f"{who}: is not in flight"
         if not flying and move.state == "in_flight" and move.epoch_to < before.next_epoch(move.guest):
             yield f"{who}: epoch {move.epoch_to} was used before; the next is {before.next_epoch(move.guest)}"
+
+
+def _intent(move: MoveRow) -> str:
+    return f"{move.source} to {move.target}, {move.mode}, epoch {move.epoch_from} to {move.epoch_to}"

@@ -34,7 +34,7 @@ class SeenGuest:
     state: str  #: running | paused | stopped | moving
     epoch: int | None  #: the mark's; None: not told
     host_key: str | None = None
-    busy: bool = False  #: a job (a migration) is active on it
+    busy: bool = False  #: a job (a migration) is active on it; `moving` and not busy: a move that died halted it
     autostart: bool = False
     mark: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
     seed: str | None = None  #: path of an attached seed
@@ -134,6 +134,7 @@ def _read_guest(host: str, key: str, entry: t.Any) -> SeenGuest | None:
     epoch = mark.get("epoch", entry.get("epoch"))
     if epoch is not None and (isinstance(epoch, bool) or not isinstance(epoch, int)):
         raise Refused([f"{who}: epoch {epoch!r} is not a number"])
+    jobs = [entry[name] for name in ("jobs", "job") if name in entry]
     host_key = mark.get("host_key") or entry.get("host_key")
     if host_key is not None and not HOST_KEY.match(str(host_key)):
         raise Refused([f"{who}: host_key {str(host_key)[:80]!r} is not an ssh-ed25519 public key"])
@@ -143,7 +144,7 @@ def _read_guest(host: str, key: str, entry: t.Any) -> SeenGuest | None:
         state=state,
         epoch=epoch,
         host_key=host_key,
-        busy=bool(entry.get("jobs")) or state == "moving",
+        busy=any(jobs) if jobs else state == "moving",
         autostart=bool(entry.get("autostart")),
         mark=mark,
         seed=entry.get("seed") or None,

@@ -9,17 +9,22 @@
 | any                      | any, job active                      | wait                                           |
 | not reached              | any                                  | leave: the guest is refused                    |
 | any                      | not reached                          | leave: the guest is refused                    |
-| gone                     | runs or paused                       | commit                                         |
+| gone                     | runs, paused or halted               | commit                                         |
 | gone                     | defined, not running                 | commit: a stopped guest moved cold, or it has  |
 |                          |                                      | been stopped since; `guest` starts it if wanted|
-| runs, paused or stopped  | gone                                 | abort: it never left                           |
+| any copy                 | gone                                 | abort: it never left                           |
 | stopped, behind its      | runs or paused                       | commit: the tombstone keeps the old copy off;  |
 | tombstone, no autostart  |                                      | it is cleaned away                             |
 | defined                  | defined (every other case)           | riddle: start neither, report                  |
 | gone                     | gone                                 | riddle: lost, report loudly                    |
+| gone                     | fenced                               | commit: it is lost with the target             |
+| fenced                   | gone or fenced                       | abort: it is lost with the source              |
 
-A fenced HostOS counts as gone from, on the operator's word. A copy with an epoch that this move did not make is a
-riddle. Nothing is ever started here: after a decision the next `guest` call brings the guest to its wanted state.
+Halted: paused by a move of which no job is left, as a HostOS's daemon leaves a guest when it dies in the middle.
+A HostOS that is fenced and does not answer counts as gone from, on the operator's word. A copy with an epoch that
+this move did not make is a riddle. Nothing is ever started here: after a decision the next `guest` call brings the
+guest to its wanted state. Only a halted guest of which this is the one copy is let run again, unless the ledger knew
+it as paused.
 
 `resolve` is the operator's word on a riddle: the HostOS whose copy is the right one. It is refused while both run.
 """
@@ -38,10 +43,11 @@ COMMIT, ABORT, WAIT, LEAVE, RIDDLE = "commit", "abort", "wait", "leave", "riddle
 _RUNS = ("running", "paused")
 #: What a HostOS may have to do after a decision; `guest_migrate` does it, in this order.
 ACTIONS = {
-    "undefine": "remove the copy that does not run, of this epoch, and leave its files to `remove_leftovers`",
+    "undefine": "remove the copy of this epoch, stopped or halted, never a running one; its files: `remove_leftovers`",
     "remove_leftovers": "remove this guest's files on local pools, never on shared ones, while no copy is defined",
     "write_tombstone": "the copy of this epoch has left: tombstone `moved`",
     "drop_tombstone": "the copy of this epoch has not left: remove its tombstone",
+    "resume": "let the halted copy of this epoch run again, if it is still halted and no job is active",
 }
 
 
@@ -115,7 +121,7 @@ def settle(
 
 def _side(state: LedgerState, move: MoveRow, host: str, sights: t.Mapping[str, Sight | None]) -> Side:
     row, sight = state.hosts.get(host), sights.get(host)
-    fenced = bool(row and row.fenced)
+    fenced = bool(row and row.fenced) and sight is None  # what answers is not off, whatever was said
     seen = sight.guests.get(move.guest) if sight else None
     # An answer that is not the whole list proves nothing about a guest that is not in it.
     reached = sight is not None and (seen is not None or sight.lacks(move.guest))
@@ -134,26 +140,31 @@ def _decide(state: LedgerState, move: MoveRow, sights: t.Mapping[str, Sight | No
     if not all(side.reached or side.fenced for side in (source, target)):
         return answer(LEAVE, "nothing is decided until both sides answer; or fence the one that is off for good")
     if source.gone and target.gone:
-        if source.fenced or target.fenced:
-            return answer(ABORT, "no copy is left that answers; the ledger keeps it on its source")
+        if not source.fenced and target.fenced:
+            return answer(COMMIT, "it left for a host that is off now")
+        if source.fenced:
+            return answer(ABORT, "it did not leave a host that is off now, or nobody can tell")
         return answer(RIDDLE, "it is on neither side. Look for it with oscarv.virt.status, then use `resolve`")
     strange = _strange(move, source, target)
     if strange:
         return answer(RIDDLE, strange)
     if source.gone:
-        return answer(COMMIT, "it has arrived", *_after_commit(move, guest, source))
+        return answer(COMMIT, "it has arrived", *_after_commit(state, move, source, target))
     if target.gone:
-        return answer(ABORT, "it has not left", *_after_abort(move, guest, source, target))
+        return answer(ABORT, "it has not left", *_after_abort(state, move, source, target))
     if target.runs and _kept_off(move, source):
-        return answer(COMMIT, "it runs on the target; the old copy is kept off", *_after_commit(move, guest, source))
+        why = "it runs on the target; the old copy is kept off"
+        return answer(COMMIT, why, *_after_commit(state, move, source, target))
     why = "both have a copy; neither is started. Find out which is right and settle with `resolve`"
     return answer(RIDDLE, "BOTH RUN: power one off by hand, now; then " + why if source.runs and target.runs else why)
 
 
 def _strange(move: MoveRow, source: Side, target: Side) -> str:
-    for side, epoch in ((source, move.epoch_from), (target, move.epoch_to)):
-        if side.seen and not side.fenced and side.seen.epoch not in (None, epoch):
-            return f"the copy on {side.host} has epoch {side.seen.epoch}, this move knows {epoch}; use `resolve`"
+    """A copy that this move cannot have left or made. The mark on the target may still be the one that came along."""
+    if source.seen and source.seen.epoch is not None and source.seen.epoch > move.epoch_from:
+        return f"the copy on {source.host} is newer than epoch {move.epoch_from}, with which it was to leave; `resolve`"
+    if target.seen and target.seen.epoch not in (None, move.epoch_from, move.epoch_to):
+        return f"the copy on {target.host} should have epoch {move.epoch_to}: this move did not make it; use `resolve`"
     return ""
 
 
@@ -164,25 +175,29 @@ def _kept_off(move: MoveRow, source: Side) -> bool:
     return held and source.seen is not None and source.seen.state == "stopped" and not source.seen.autostart
 
 
-def _todo(move: MoveRow, guest: str, host: str, action: str, epoch: int) -> dict[str, t.Any]:
-    return {"host": host, "action": action, "uuid": move.guest, "guest": guest, "epoch": epoch, "move": move.id}
+def _todo(state: LedgerState, move: MoveRow, side: Side, *actions: str) -> list[dict[str, t.Any]]:
+    """What is to be done on one side; nothing where nobody answers."""
+    name = state.guests[move.guest].name
+    epoch = move.epoch_from if side.host == move.source else move.epoch_to
+    whom = {"host": side.host, "uuid": move.guest, "guest": name, "epoch": epoch, "move": move.id}
+    return [] if side.fenced else [{**whom, "action": action} for action in actions]
 
 
-def _after_commit(move: MoveRow, guest: str, source: Side) -> list[dict[str, t.Any]]:
-    if source.fenced:
-        return []  # when it comes back its copy is older than the ledger's epoch and is pruned
-    actions = ["write_tombstone"] + ["undefine"] * (source.seen is not None) + ["remove_leftovers"]
-    return [_todo(move, guest, source.host, action, move.epoch_from) for action in actions]
+def _resume(state: LedgerState, move: MoveRow, side: Side) -> list[str]:
+    halted = side.seen is not None and side.seen.state == "moving" and not side.seen.busy
+    return ["resume"] if halted and state.guests[move.guest].state != "paused" else []
 
 
-def _after_abort(move: MoveRow, guest: str, source: Side, target: Side) -> list[dict[str, t.Any]]:
-    found = []
-    if not target.fenced:
-        found += [_todo(move, guest, target.host, "undefine", move.epoch_to)] * (target.seen is not None)
-        found.append(_todo(move, guest, target.host, "remove_leftovers", move.epoch_to))
-    if not source.fenced:
-        found.append(_todo(move, guest, source.host, "drop_tombstone", move.epoch_from))
-    return found
+def _after_commit(state: LedgerState, move: MoveRow, source: Side, target: Side) -> list[dict[str, t.Any]]:
+    # When a fenced source comes back, its copy is older than the ledger's epoch and is pruned.
+    old = ["write_tombstone"] + ["undefine"] * (source.seen is not None) + ["remove_leftovers"]
+    return _todo(state, move, source, *old) + _todo(state, move, target, *_resume(state, move, target))
+
+
+def _after_abort(state: LedgerState, move: MoveRow, source: Side, target: Side) -> list[dict[str, t.Any]]:
+    new = ["undefine"] * (target.seen is not None) + ["remove_leftovers"]
+    old = ["drop_tombstone", *_resume(state, move, source)]
+    return _todo(state, move, target, *new) + _todo(state, move, source, *old)
 
 
 def _resolved(
@@ -208,11 +223,8 @@ def _resolved(
                 errors.append(f"guest {guest}: resolve: the copy on {other.host} runs; power it off by hand first")
                 continue
             wanted = COMMIT if host == target.host else ABORT
-            cleanup = (
-                _after_commit(item.move, guest, source)
-                if wanted == COMMIT
-                else _after_abort(item.move, guest, source, target)
-            )
+            after = _after_commit if wanted == COMMIT else _after_abort
+            cleanup = after(state, item.move, source, target)
             reason = f"guest {guest}, move {item.move.id}: the operator says that the copy on {host} is the right one"
             by_guest[guest] = dataclasses.replace(item, decision=wanted, reason=reason, cleanup=tuple(cleanup))
     if errors:
@@ -239,7 +251,7 @@ def forgotten(state: LedgerState, sights: t.Mapping[str, Sight | None]) -> list[
             if stone.state != "moving" or row is None or row.uuid in state.moves:
                 continue
             todo = {"host": host, "uuid": row.uuid, "guest": row.name, "epoch": stone.epoch, "move": None}
-            if row.host == host and row.epoch == stone.epoch:
+            if row.host == host and row.epoch >= stone.epoch:
                 found.append({**todo, "action": "drop_tombstone"})
             elif row.host != host and row.epoch > stone.epoch:
                 found.append({**todo, "action": "write_tombstone"})
