@@ -21,7 +21,7 @@ from ._definition_networks import build_networks, check_room
 from ._definition_nics import Wishes
 from ._definition_rules import build_images, build_rules, check_partitions
 from ._definition_sections import ROOT_SUFFIX, Sections, at, read
-from ._definition_table import DEFAULT_LEDGER
+from ._definition_table import CONSTRUCTED, DEFAULT_LEDGER
 from ._definition_uses import Foreign, check_networks, read_uses
 from ._definition_values import group_name
 from ._definition_yaml import Context
@@ -81,6 +81,7 @@ def _build(sections: Sections, context: Context) -> Cluster:
         max_release=root.get("max_release", 0.1),
         quarantine=root.get("quarantine", 3600),
         files=tuple(map(absolute, files)),
+        constructed=any(key in root.lines for key in CONSTRUCTED),
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ._definition_hosts import RESERVED_NAMES
 from ._definition_kinds import Record
 from ._definition_nics import Wishes
 from ._definition_ranges import RangeError, expand
@@ -16,8 +17,6 @@ from ._definition_seed import check_cloud_init, read_keys
 from ._definition_yaml import Context
 from ._model import DiskDef, Guest, GuestPartition, Host, HostPartition, Pool, Spread, Tolerate, Where
 
-#: Names that mean something else to Ansible.
-RESERVED_NAMES = frozenset(("all", "ungrouped", "localhost"))
 #: Keys whose value a guest takes as it stands.
 _SIMPLE = ("image", "on", "vcpus", "memory", "state", "cpu_model", "firmware", "autostart", "renamed_from")
 
@@ -109,7 +108,7 @@ def _new_names(
             doubled.setdefault(guests[member].partition, []).append(member)
         elif member in around.hosts:
             around.context.error_at(where, member, "is the name of a HostOS; hosts and guests share one name space")
-        elif member in RESERVED_NAMES:
+        elif member in RESERVED_NAMES or member == "localhost":
             around.context.error_at(where, member, "means something else to Ansible; take another name")
         else:
             members.append(member)

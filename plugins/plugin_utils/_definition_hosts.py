@@ -14,6 +14,9 @@ from ._definition_table import DEFAULT_POOL_PATH, resources
 from ._definition_yaml import Context
 from ._model import Enclosure, Host, HostPartition, Pool, Where
 
+#: Names that mean something else to Ansible. A machine that is host and controller may be called localhost.
+RESERVED_NAMES = frozenset(("all", "ungrouped"))
+
 
 def build_pools(records: t.Mapping[str, Record], context: Context) -> dict[str, Pool]:
     pools: dict[str, Pool] = {}
@@ -86,6 +89,8 @@ def build_hosts(
         where = records[name].where("members")
         doubled: dict[str, list[str]] = {}
         for member in partition.members:
+            if member in RESERVED_NAMES or member.startswith("oscarv_"):
+                context.error_at(where, member, "means something else to Ansible; take another name")
             if member in hosts:
                 doubled.setdefault(hosts[member].partition, []).append(member)
             else:

@@ -15,7 +15,7 @@ from . import _definition_units as units
 from ._definition_errors import meant
 from ._definition_ranges import RangeError, expand
 from ._definition_values import SecretError
-from ._definition_yaml import Context, Node, free, is_true, join, kind_of, pairs
+from ._definition_yaml import Context, Node, free, is_template, is_true, join, kind_of, pairs
 from ._model import Where
 
 
@@ -82,7 +82,7 @@ class Text(Kind):
         if kind != "text":
             return self.wrong(node, path, context)
         text = node.value
-        if "{{" in text or "{%" in text:
+        if is_template(text):
             context.error(node, path, text, "templates are not evaluated in a definition; write the value itself")
             return BAD
         if not text.strip() or len(text) > self.length or (self._match and not self._match(text)):

@@ -38,6 +38,8 @@ from ._definition_yaml import Context, Node, join, kind_of, pairs
 from ._model import Resources
 
 DEFAULT_LEDGER = "sqlite:///.oscarv/ledger.sqlite"
+#: Keys that hold Jinja expressions, for the inventory plugin.
+CONSTRUCTED = ("compose", "groups", "keyed_groups")
 DEFAULT_POOL_PATH = "/var/lib/oscarv"
 
 _NAME_WORDS = "letters, digits, '-' and '_', starting with a letter, at most 63"

@@ -195,6 +195,11 @@ def _pairs(node: Node, path: str, context: Context, above: tuple[int, ...]) -> d
     return own
 
 
+def is_template(text: str) -> bool:
+    """Whether Ansible would see a template in the text."""
+    return "{{" in text or "{%" in text or "{#" in text
+
+
 def join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
@@ -282,7 +287,7 @@ def _inspect(node: Node, path: str, context: Context, sizes: dict[int, int], abo
     elif node.shape == "list":
         for index, item in enumerate(node.value):
             size += _inspect(item, f"{path}[{index}]", context, sizes, below)
-    elif node.tag not in ("!vault", "!unsafe") and ("{{" in node.value or "{%" in node.value):
+    elif node.tag not in ("!vault", "!unsafe") and (is_template(node.value)):
         context.error(
             node, path, node.value, "templates are not evaluated here; if it is meant literally, tag the text !unsafe"
         )

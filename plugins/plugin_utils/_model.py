@@ -210,3 +210,4 @@ class Cluster:
     max_release: float = 0.10  #: fraction of the guests that may leave at once without oscarv_confirm
     quarantine: int = 3600  #: seconds that a released address rests
     files: tuple[str, ...] = ()  #: every file that was read, root first
+    constructed: bool = False  #: the inventory plugin has `compose`, `groups` or `keyed_groups` to evaluate
