@@ -50,7 +50,7 @@ def solve(problem: Problem) -> Plan:
 
 def _place(problem: Problem) -> Plan:
     board = Board(problem)
-    before = _tolerate.check(problem, board, problem.guests, first_homeless) if _tolerate.clauses(problem) else None
+    before = _tolerate.check(problem, board, first_homeless) if _tolerate.clauses(problem) else None
     homeless = [guest for guest in problem.guests.values() if guest.host is None and not guest.frozen]
     placed, stays = place_all(board, homeless)
     refused: dict[str, str] = {}
@@ -86,7 +86,7 @@ def _keep_tolerances(
         return refused, notes
 
     def first_new() -> _tolerate.Broken | None:
-        found = _tolerate.check(problem, board, problem.guests, first_homeless).broken
+        found = _tolerate.check(problem, board, first_homeless).broken
         return next((broken for broken in found if broken.clause not in already), None)
 
     why = first_new()
@@ -191,7 +191,7 @@ def _evacuate(problem: Problem) -> Plan:
     ]
     notes = list(_host_notes(board))
     if _tolerate.clauses(problem):
-        verdict = _tolerate.check(problem, board, problem.guests, first_homeless)
+        verdict = _tolerate.check(problem, board, first_homeless)
         notes += [f"then broken: {broken}" for broken in verdict.broken] + list(verdict.notes)
     per_host = int(problem.options.get("moves_per_host", MOVES_PER_HOST))
     return Plan(moves=_waves(moves, per_host), stays=_by_name([*stays, *frozen]), engine=ENGINE, notes=tuple(notes))

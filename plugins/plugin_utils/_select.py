@@ -49,12 +49,37 @@ def select(cluster: Cluster, pattern: str | t.Sequence[str] | None, known: t.Ite
     return [name for name in names if name in chosen]
 
 
+def select_hosts(cluster: Cluster, pattern: str | t.Sequence[str] | None) -> list[str]:
+    """HostOSes by name, range, glob, host partition or enclosure (whatever stands in it), in the definition's order.
+
+    Raises SelectError.
+    """
+    texts = [pattern] if isinstance(pattern, str) else list(pattern or ())
+    items = [item for text in texts for item in _SEPARATOR.split(str(text).strip()) if item]
+    chosen: set[str] = set()
+    for item in items:
+        partition = cluster.host_partitions.get(item)
+        if partition:
+            found = list(partition.members)
+        elif item in cluster.enclosures:
+            found = [host.name for host in cluster.hosts.values() if item in (name for _level, name in host.enclosures)]
+        else:
+            found = _in_range(cluster, item, list(cluster.hosts), "HostOS") if "[" in item else []
+            found = found or fnmatch.filter(cluster.hosts, item)
+        if not found:
+            raise SelectError(
+                f"hosts {item!r}: no HostOS, host partition or enclosure of cluster {cluster.name} is called so"
+            )
+        chosen.update(found)
+    return [name for name in cluster.hosts if name in chosen]
+
+
 def _matching(cluster: Cluster, item: str, names: list[str]) -> list[str]:
     partition = cluster.guest_partitions.get(item.removeprefix(_GROUP))
     if partition:
         found = [name for name in partition.members if name in set(names)]
     elif "[" in item:  # a range, as everywhere in a definition; fnmatch would read wn[1:9] as wn1, wn: and wn9
-        found = _in_range(cluster, item, names)
+        found = _in_range(cluster, item, names, "guest")
     else:
         found = fnmatch.filter(names, item)
     if not found:
@@ -65,12 +90,12 @@ def _matching(cluster: Cluster, item: str, names: list[str]) -> list[str]:
     return found
 
 
-def _in_range(cluster: Cluster, item: str, names: list[str]) -> list[str]:
+def _in_range(cluster: Cluster, item: str, names: list[str], thing: str) -> list[str]:
     try:
         wished = set(expand(item))
     except RangeError as error:
-        raise SelectError(f"select {item!r}: {error}") from error
+        raise SelectError(f"{item!r}: {error}") from error
     missing = sorted(wished - set(names))
     if missing:
-        raise SelectError(f"select {item!r}: there is no guest {missing[0]} in cluster {cluster.name}")
+        raise SelectError(f"{item!r}: there is no {thing} {missing[0]} in cluster {cluster.name}")
     return [name for name in names if name in wished]

@@ -66,14 +66,23 @@ def clauses(problem: Problem) -> dict[tuple[int, str], set[str]]:
     }
 
 
-def check(problem: Problem, board: Board, guests: t.Mapping[str, GuestState], fit: Fit) -> Verdict:
-    """Try the losses of every clause on the board, which is as before afterwards. `guests` are those on the board."""
+def check(
+    problem: Problem,
+    board: Board,
+    fit: Fit,
+    wanted: t.Mapping[tuple[int, str], t.Collection[str]] | None = None,
+) -> Verdict:
+    """Try the losses of every clause on the board, which is as before afterwards.
+
+    `wanted` asks for other clauses than those of the definition.
+    """
+    guests = problem.guests
     broken: list[Broken] = []
     notes: list[str] = []
     by_host: dict[int, list[GuestState]] = {}
     for name, index in board.where.items():
         by_host.setdefault(index, []).append(guests[name])
-    for (lose, of), partitions in clauses(problem).items():
+    for (lose, of), partitions in (clauses(problem) if wanted is None else wanted).items():
         domains = _domains(board, of)
         size = min(lose, len(domains))
         losses = math.comb(len(domains), size)

@@ -1,0 +1,96 @@
+#!/usr/bin/python
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documentation of the action plugin of the same name."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: placement
+short_description: Ask where guests could go
+version_added: 1.0.0
+author: the oscarv.virt authors (@oscarv)
+description:
+  - Asks the planner a question about the cluster as definition and ledger have it. Changes nothing and records nothing.
+  - P(oscarv.virt.evacuate#playbook) carries the answer out.
+extends_documentation_fragment:
+  - oscarv.virt.attributes
+  - oscarv.virt.attributes.actiongroup_virt
+  - oscarv.virt.attributes.info_module
+  - oscarv.virt.ledger
+options:
+  verb:
+    description:
+      - The question.
+      - V(evacuate) finds for every guest of O(hosts) another HostOS, or a reason why it stays.
+      - V(explain) says for each guest of O(select) and each HostOS which rule keeps it away, or which choice it would be.
+      - V(relieve), V(balance), V(consolidate) and V(what_if) are refused with a clear word in this version.
+    type: str
+    required: true
+    choices: [evacuate, explain, relieve, balance, consolidate, what_if]
+  hosts:
+    description: HostOSes, by name, range, glob, host partition or enclosure. Needed for O(verb=evacuate).
+    type: list
+    elements: str
+  select:
+    description: Guests, as for M(oscarv.virt.assign). Needed for O(verb=explain).
+    type: list
+    elements: str
+  moves_per_host:
+    description: How many moves of one wave may have the same HostOS as source or target.
+    type: int
+    default: 2
+seealso:
+  - module: oscarv.virt.assign
+  - module: oscarv.virt.guest_migrate
+"""
+
+EXAMPLES = r"""
+- name: Find new places for the guests of a rack
+  oscarv.virt.placement:
+    verb: evacuate
+    hosts: [rack1]
+  register: answer
+  run_once: true
+
+- name: Show the plan
+  ansible.builtin.debug:
+    msg: "{{ answer.report }}"
+  run_once: true
+
+- name: Ask why a guest is where it is
+  oscarv.virt.placement:
+    verb: explain
+    select: [wn001]
+  run_once: true
+"""
+
+RETURN = r"""
+plan:
+  description:
+    - The answer. C(moves) with C(guest), C(source), C(target), C(wave) and C(reason); moves of one wave may run at the same
+      time, waves run one after the other. C(stays) with the reason for each HostOS. C(notes).
+  returned: success
+  type: dict
+  sample:
+    engine: first-fit
+    moves:
+      - {guest: wn001, source: node01, target: node02, wave: 1, reason: "emptiest that fits, then 12 % full"}
+    notes: []
+    places: []
+    stays: []
+before:
+  description: The cluster in a few numbers as it is.
+  returned: success
+  type: dict
+after:
+  description: The same after the plan is carried out.
+  returned: success
+  type: dict
+report:
+  description: The answer as lines of text.
+  returned: success
+  type: list
+  elements: str
+"""
