@@ -12,10 +12,10 @@ import typing as t
 
 from ._ledger_rows import GUEST_STATES, MOVE_STATES, Changes, GuestRow, LedgerState, MoveRow, NicRow
 
-_MAC = re.compile(r"^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$")
-_BUILD_ID = re.compile(r"^[0-9a-f]{64}$")
+_MAC = re.compile(r"(?:[0-9a-f]{2}:){5}[0-9a-f]{2}")
+_BUILD_ID = re.compile(r"[0-9a-f]{64}")
 #: One line of known_hosts without the name: nothing else may come from a HostOS into a file that ssh reads.
-HOST_KEY = re.compile(r"^ssh-ed25519 [A-Za-z0-9+/]{43,}={0,2}$")
+HOST_KEY = re.compile(r"ssh-ed25519 [A-Za-z0-9+/]{43,}={0,2}")
 
 
 def effective(state: LedgerState, changes: Changes) -> Changes:
@@ -81,10 +81,10 @@ def problems(state: LedgerState, changes: Changes) -> list[str]:
     for key in changes.host_keys:
         if key.guest not in after.guests:
             found.append(f"host key of guest {key.guest}: there is no such guest")
-        if not HOST_KEY.match(key.key):
+        if not HOST_KEY.fullmatch(key.key):
             found.append(f"host key of {_name(after, key.guest)}: {key.key[:80]!r} is not an ssh-ed25519 public key")
     for build_id in [row.build_id for row in changes.builds] + [row.build_id for row in changes.host_builds]:
-        if not _BUILD_ID.match(build_id):
+        if not _BUILD_ID.fullmatch(build_id):
             found.append(f"build {build_id!r}: a build_id has 64 hexadecimal digits")
     return found
 
@@ -122,7 +122,7 @@ def _nic_problems(after: LedgerState, nics: t.Sequence[NicRow]) -> t.Iterator[st
                 holders[nic.realm, address] = nic
     for nic in nics:
         who = f"{_name(after, nic.guest)}: NIC {nic.mac}"
-        if not _MAC.match(nic.mac):
+        if not _MAC.fullmatch(nic.mac):
             yield f"{who}: a MAC is six hexadecimal pairs in lower case with colons"
         if nic.guest not in after.guests:
             yield f"{who}: there is no such guest"

@@ -143,7 +143,7 @@ def _inconsistencies(cluster: str, changes: Changes) -> list[str]:
             if this in seen:
                 errors.append(f"import: {part}: {' '.join(map(str, this))} is there twice")
             seen.add(this)
-    return errors + [f"import: {text}" for text in problems(sql.empty_state(cluster), changes)]
+    return errors or [f"import: {text}" for text in problems(sql.empty_state(cluster), changes)]
 
 
 def same_rows(before: t.Mapping[str, t.Any], after: t.Mapping[str, t.Any]) -> bool:

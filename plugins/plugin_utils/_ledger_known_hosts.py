@@ -19,7 +19,7 @@ from ._ledger_rows import LedgerState
 from ._model import Cluster
 
 _HEADER = "# Written by oscarv.virt from the ledger of cluster {}; changes are lost.\n"
-_WORD = re.compile(r"^[A-Za-z0-9.:_-]+$")
+_WORD = re.compile(r"[A-Za-z0-9.:_-]+")
 
 
 def path_of(cluster: Cluster) -> pathlib.Path:
@@ -30,13 +30,14 @@ def text_of(state: LedgerState) -> str:
     """One line per guest that has a key and was not released: name, addresses, key."""
     addresses: dict[str, list[str]] = {}
     for nic in sorted(state.nics.values(), key=lambda nic: nic.position):
-        addresses.setdefault(nic.guest, []).extend(nic.addresses)
+        if nic.position >= 0 and nic.free_after is None:  # neither detached nor resting
+            addresses.setdefault(nic.guest, []).extend(nic.addresses)
     lines = []
     for row in sorted(state.guests.values(), key=lambda row: row.name):
         key = state.host_keys.get(row.uuid)
         names = [row.name, *addresses.get(row.uuid, ())]
         # Names come from the definition; a ledger that somebody edited must not add patterns or lines here.
-        if key and row.state != "released" and all(_WORD.match(name) for name in names):
+        if key and row.state != "released" and all(_WORD.fullmatch(name) for name in names):
             lines.append(f"{','.join(names)} {key.key}\n")
     return _HEADER.format(state.cluster) + "".join(lines) if lines else ""
 

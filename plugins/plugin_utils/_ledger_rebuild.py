@@ -21,7 +21,7 @@ from ._ledger_seen import SeenGuest, Sight
 from ._model import Cluster
 from ._settle import forgotten
 
-_BUILD_ID = re.compile(r"^[0-9a-f]{64}$")
+_BUILD_ID = re.compile(r"[0-9a-f]{64}")
 _RUNS = ("running", "paused", "moving")
 
 
@@ -123,7 +123,7 @@ class _Rebuilt:
             return
         seen, mark = newest.seen, newest.seen.mark
         build = mark.get("build_id")
-        if build is not None and not _BUILD_ID.match(str(build)):
+        if build is not None and not _BUILD_ID.fullmatch(str(build)):
             self.errors.append(f"guest {seen.name} on {newest.host}: its mark's build_id {str(build)[:80]!r} is none")
             return
         if not mark.get("partition"):

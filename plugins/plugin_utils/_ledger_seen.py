@@ -15,7 +15,7 @@ import typing as t
 from ._ledger_changes import HOST_KEY
 from ._ledger_outcome import Refused
 
-_UUID = re.compile(r"^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+_UUID = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 #: A driver's word for a guest's state, and the ledger's.
 _STATES = {
     "running": "running",
@@ -75,7 +75,7 @@ def read_sight(host: str, data: t.Any, cluster: str, *, complete: bool | None = 
             [f"host {host}: expected the result of oscarv.virt.guest_info or oscarv.virt.guest with `guests`"]
         )
     entries: t.Mapping[str, t.Any] = data["guests"]
-    by_uuid = bool(entries) and all(_UUID.match(key) for key in entries)
+    by_uuid = bool(entries) and all(_UUID.fullmatch(key) for key in entries)
     errors: list[str] = []
     guests: dict[str, SeenGuest] = {}
     gone = {str(item["uuid"]) for item in data.get("pruned") or () if isinstance(item, t.Mapping) and "uuid" in item}
@@ -119,14 +119,14 @@ def read_sights(observations: t.Any, cluster: str, hosts: t.Collection[str]) -> 
 
 def _read_guest(host: str, key: str, entry: t.Any) -> SeenGuest | None:
     """None for a guest on which the module failed: nothing is known about it."""
-    who = f"host {host}: guest {key}"
     if not isinstance(entry, t.Mapping):
-        raise Refused([f"{who}: expected a mapping, found {type(entry).__name__}"])
+        raise Refused([f"host {host}: guest {key}: expected a mapping, found {type(entry).__name__}"])
+    who = f"host {host}: guest {entry.get('name') or key}"
     if entry.get("failed") or entry.get("state") is None:
         return None
     mark = entry["mark"] if isinstance(entry.get("mark"), t.Mapping) else entry
-    uuid = entry.get("uuid") or (key if _UUID.match(key) else "")
-    if not isinstance(uuid, str) or not _UUID.match(uuid):
+    uuid = entry.get("uuid") or (key if _UUID.fullmatch(key) else "")
+    if not isinstance(uuid, str) or not _UUID.fullmatch(uuid):
         raise Refused([f"{who}: uuid {uuid!r} is not a UUID in lower case"])
     state = _STATES.get(str(entry["state"]))
     if state is None:
@@ -136,7 +136,7 @@ def _read_guest(host: str, key: str, entry: t.Any) -> SeenGuest | None:
         raise Refused([f"{who}: epoch {epoch!r} is not a number"])
     jobs = [entry[name] for name in ("jobs", "job") if name in entry]
     host_key = mark.get("host_key") or entry.get("host_key")
-    if host_key is not None and not HOST_KEY.match(str(host_key)):
+    if host_key is not None and not HOST_KEY.fullmatch(str(host_key)):
         raise Refused([f"{who}: host_key {str(host_key)[:80]!r} is not an ssh-ed25519 public key"])
     return SeenGuest(
         uuid=uuid,
@@ -156,6 +156,6 @@ def _read_stones(data: t.Any) -> dict[str, SeenStone]:
     items = data.values() if isinstance(data, t.Mapping) else data or ()
     stones = {}
     for item in items:
-        if isinstance(item, t.Mapping) and _UUID.match(str(item.get("uuid"))):
+        if isinstance(item, t.Mapping) and _UUID.fullmatch(str(item.get("uuid"))):
             stones[str(item["uuid"])] = SeenStone(str(item["uuid"]), int(item.get("epoch", 0)), str(item.get("state")))
     return stones

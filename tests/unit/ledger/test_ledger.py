@@ -96,7 +96,9 @@ def test_an_address_that_is_removed_can_be_given_in_the_same_transaction(ledger:
     write(ledger, guests=(ledgers.guest(1), ledgers.guest(2)), nics=(ledgers.nic(1), ledgers.nic(2)))
     swapped = (ledgers.nic(1, addresses=("10.0.4.2",)), ledgers.nic(2, addresses=("10.0.4.1",)))
     assert write(ledger, nics=swapped).nics[swapped[0].mac].addresses == ("10.0.4.2",)
-    state = write(ledger, nics_removed=(swapped[0].mac,), nics=(ledgers.nic(3, guest=ledgers.uuid(1), addresses=("10.0.4.2",)),))
+    state = write(
+        ledger, nics_removed=(swapped[0].mac,), nics=(ledgers.nic(3, guest=ledgers.uuid(1), addresses=("10.0.4.2",)),)
+    )
     assert sorted(state.nics) == ["52:54:00:00:00:02", "52:54:00:00:00:03"]
 
 
@@ -173,7 +175,9 @@ def test_clusters_share_a_database_but_neither_addresses_nor_macs_nor_guests(tmp
 def test_the_database_itself_refuses_an_address_twice(ledger: Ledger, tmp_path: pathlib.Path) -> None:
     write(ledger, guests=(ledgers.guest(1), ledgers.guest(2)), nics=(ledgers.nic(1), ledgers.nic(2)))
     raw = sqlite3.connect(tmp_path / "ledger.sqlite")
-    insert = "INSERT INTO oscarv_nic_address (realm, address, cluster, mac, position) VALUES ('default', ?, 'demo', ?, 1)"
+    insert = (
+        "INSERT INTO oscarv_nic_address (realm, address, cluster, mac, position) VALUES ('default', ?, 'demo', ?, 1)"
+    )
     with pytest.raises(sqlite3.IntegrityError):
         raw.execute(insert, ("10.0.4.1", "52:54:00:00:00:02"))
     with pytest.raises(sqlite3.IntegrityError):
@@ -198,7 +202,9 @@ def test_where_the_ledger_is(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyP
 def test_sqlite_is_refused_under_awx(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
     cluster = ledgers.cluster(tmp_path)
     monkeypatch.setenv(variable, "42")
-    with pytest.raises(LedgerError, match=rf"SQLite is refused under AWX \({variable} is set\).*OSCARV_LEDGER=postgresql"):
+    with pytest.raises(
+        LedgerError, match=rf"SQLite is refused under AWX \({variable} is set\).*OSCARV_LEDGER=postgresql"
+    ):
         open_ledger(cluster, "sqlite:///x.sqlite")
     assert open_ledger(cluster, "postgresql://u@db/x").url == "postgresql://u@db/x"
 
@@ -219,7 +225,10 @@ def test_a_url_that_cannot_be_used_is_refused_without_showing_a_password(url: st
 
 
 def test_passwords_never_show() -> None:
-    assert without_password("postgresql://u:p%40ss@h:5432/d?sslpassword=x&passfile=/y&a=b") == "postgresql://u@h:5432/d?a=b"
+    assert (
+        without_password("postgresql://u:p%40ss@h:5432/d?sslpassword=x&passfile=/y&a=b")
+        == "postgresql://u@h:5432/d?a=b"
+    )
     assert without_password("secret") == "(not a URL)"
 
 
@@ -273,7 +282,9 @@ def test_a_reader_sees_one_moment(ledger: Ledger) -> None:
             number += 1
             with ledger.transaction() as tx:
                 tx.write(
-                    rows.Changes(guests=(ledgers.guest(1, epoch=number),), hosts=(rows.HostRow("h", "kvm", vcpus=number),))
+                    rows.Changes(
+                        guests=(ledgers.guest(1, epoch=number),), hosts=(rows.HostRow("h", "kvm", vcpus=number),)
+                    )
                 )
 
     writer = threading.Thread(target=keep_writing)

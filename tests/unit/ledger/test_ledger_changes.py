@@ -77,7 +77,9 @@ def test_what_is_predicted_is_what_the_database_holds(sequence: list[rows.Change
                 tx.write(changes)
             state = ledger.state()
             assert state == expected
-            assert effective(state, changes).empty or changes.nics_removed or changes.host_builds_removed or changes.moves
+            assert (
+                effective(state, changes).empty or changes.nics_removed or changes.host_builds_removed or changes.moves
+            )
             addresses = [(nic.realm, address) for nic in state.nics.values() for address in nic.addresses]
             assert len(addresses) == len(set(addresses))
 
