@@ -78,7 +78,7 @@ options:
     default: 1 h
 notes:
   - The definition's own keys are no templates; only O(compose), O(groups) and O(keyed_groups) hold Jinja expressions.
-  - O(compose), O(groups) and O(keyed_groups) are evaluated guest by guest: at ten thousand guests seconds for
+  - O(compose), O(groups) and O(keyed_groups) are evaluated guest by guest. At ten thousand guests that is seconds for
     each expression. The native groups cost nothing.
   - One cluster per inventory. A second definition is refused.
 seealso:

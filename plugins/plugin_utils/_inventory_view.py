@@ -139,7 +139,7 @@ def _partition(partition: GuestPartition, shown: t.Sequence[Guest]) -> Vars:
         "oscarv_partition": partition.name,
         "oscarv_image": partition.image,
         "oscarv_roles": list(partition.roles),
-        "oscarv_state": max(set(states), key=states.count) if states else "running",
+        "oscarv_state": max(dict.fromkeys(states), key=states.count) if states else "running",
         "ansible_user": "root",
     }
 
