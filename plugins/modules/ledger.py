@@ -283,11 +283,18 @@ decisions:
   elements: dict
 cleanup:
   description:
-    - What HostOSes have to clean up, in this order. Each has C(host), C(action) (V(undefine), V(remove_leftovers),
-      V(write_tombstone) or V(drop_tombstone)), C(uuid), C(guest), C(epoch) and C(move).
+    - What HostOSes have to clean up, in this order, for O(oscarv.virt.guest_migrate#module:settle). Each has C(host),
+      C(action) (V(write_tombstone), V(undefine), V(accept), V(remove_leftovers) or V(drop_tombstone)), C(uuid), C(guest),
+      C(epoch) and C(move).
   returned: operation=settle or operation=rebuild
   type: list
   elements: dict
+cleanup_rounds:
+  description:
+    - RV(cleanup) in rounds. All HostOSes may do their share of a round at the same time, one round after the other.
+  returned: operation=settle
+  type: list
+  elements: list
 refused:
   description: Guests that must not be touched until their move is decided.
   returned: operation=settle

@@ -22,6 +22,7 @@ from ._model import Cluster
 from ._settle import forgotten
 
 _BUILD_ID = re.compile(r"[0-9a-f]{64}")
+_NIC_NAME = re.compile(r"eth([0-9]{1,3})")
 _RUNS = ("running", "paused", "moving")
 
 
@@ -186,12 +187,21 @@ class _Rebuilt:
 
     def _add_nics(self, copy: _Copy) -> None:
         mark = copy.seen.mark
-        for position, nic in enumerate(mark.get("nics") or ()):
-            who = f"guest {copy.seen.name} on {copy.host}: NIC {position} of its mark"
+        position = -1
+        for number, nic in enumerate(mark.get("nics") or ()):
+            who = f"guest {copy.seen.name} on {copy.host}: NIC {number} of its mark"
             network = self._cluster.networks.get(str(nic.get("network"))) if isinstance(nic, t.Mapping) else None
             if not isinstance(nic, t.Mapping) or not isinstance(nic.get("mac"), str):
                 self.errors.append(f"{who}: has no mac")
                 continue
+            if nic.get("network") is None:
+                self.warnings.append(
+                    f"{who}: {nic['mac']} is not in its mark; somebody added it by hand, it is left out"
+                )
+                continue
+            # Its name says which wish of the definition it fulfils; the domain's order need not.
+            named = _NIC_NAME.fullmatch(str(nic.get("name")))
+            position = int(named[1]) if named else position + 1
             if network is None:
                 self.warnings.append(
                     f"{who}: network {nic.get('network')!r} is not in the definition; taken as realm default"

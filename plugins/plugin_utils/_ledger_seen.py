@@ -107,7 +107,7 @@ def read_sights(observations: t.Any, cluster: str, hosts: t.Collection[str]) -> 
         if host not in hosts:
             errors.append(f"host {host}: not a HostOS of cluster {cluster}; see `partitions` in its definition")
             continue
-        unreachable = data is None or (isinstance(data, t.Mapping) and (data.get("unreachable") or data.get("skipped")))
+        unreachable = data is None or (isinstance(data, t.Mapping) and _silent(data))
         try:
             sights[host] = None if unreachable else read_sight(host, data, cluster)
         except Refused as error:
@@ -115,6 +115,11 @@ def read_sights(observations: t.Any, cluster: str, hosts: t.Collection[str]) -> 
     if errors:
         raise Refused(errors)
     return sights
+
+
+def _silent(data: t.Mapping[str, t.Any]) -> bool:
+    """The task did not reach the host, was skipped there, or failed before it could say anything about guests."""
+    return bool(data.get("unreachable") or data.get("skipped") or (data.get("failed") and "guests" not in data))
 
 
 def _read_guest(host: str, key: str, entry: t.Any) -> SeenGuest | None:

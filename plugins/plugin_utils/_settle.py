@@ -23,8 +23,7 @@
 Halted: paused by a move of which no job is left, as a HostOS's daemon leaves a guest when it dies in the middle.
 A HostOS that is fenced and does not answer counts as gone from, on the operator's word. A copy with an epoch that
 this move did not make is a riddle. Nothing is ever started here: after a decision the next `guest` call brings the
-guest to its wanted state. Only a halted guest of which this is the one copy is let run again, unless the ledger knew
-it as paused.
+guest to its wanted state.
 
 `resolve` is the operator's word on a riddle: the HostOS whose copy is the right one. It is refused while both run.
 """
@@ -41,13 +40,14 @@ from ._ledger_seen import SeenGuest, SeenStone, Sight
 
 COMMIT, ABORT, WAIT, LEAVE, RIDDLE = "commit", "abort", "wait", "leave", "riddle"
 _RUNS = ("running", "paused")
-#: What a HostOS may have to do after a decision; `guest_migrate` does it, in this order.
+#: What a HostOS may have to do after a decision; the `settle` of `guest_migrate` does it. The order of a decision's
+#: actions holds across both hosts: files on the source are the last copy until the target has accepted its own.
 ACTIONS = {
-    "undefine": "remove the copy of this epoch, stopped or halted, never a running one; its files: `remove_leftovers`",
-    "remove_leftovers": "remove this guest's files on local pools, never on shared ones, while no copy is defined",
     "write_tombstone": "the copy of this epoch has left: tombstone `moved`",
+    "undefine": "remove the copy of this epoch, which does not run; its files stay for `remove_leftovers`",
+    "accept": "the guest has arrived with this epoch: make files that came with it durable",
+    "remove_leftovers": "remove the guest's files that the move made or left behind here, while no copy is defined",
     "drop_tombstone": "the copy of this epoch has not left: remove its tombstone",
-    "resume": "let the halted copy of this epoch run again, if it is still halted and no job is active",
 }
 
 
@@ -68,6 +68,11 @@ class Side:
     @property
     def runs(self) -> bool:
         return not self.fenced and self.seen is not None and self.seen.state in _RUNS
+
+    @property
+    def active(self) -> bool:
+        """It has a process: it runs, is paused or halted."""
+        return not self.fenced and self.seen is not None and self.seen.state != "stopped"
 
     def __str__(self) -> str:
         if self.fenced:
@@ -112,6 +117,7 @@ def settle(
     result = {
         "decisions": [item.to_plain() for item in decisions],
         "cleanup": cleanup,
+        "cleanup_rounds": rounds(cleanup),
         "refused": sorted(item.guest for item in open_),
         "waiting": sorted(item.guest for item in decisions if item.decision == WAIT),
         "riddles": [item.reason for item in decisions if item.decision == RIDDLE],
@@ -160,10 +166,10 @@ def _decide(state: LedgerState, move: MoveRow, sights: t.Mapping[str, Sight | No
 
 
 def _strange(move: MoveRow, source: Side, target: Side) -> str:
-    """A copy that this move cannot have left or made. The mark on the target may still be the one that came along."""
+    """A copy that this move cannot have left or made. The mark on the source may be behind the ledger."""
     if source.seen and source.seen.epoch is not None and source.seen.epoch > move.epoch_from:
         return f"the copy on {source.host} is newer than epoch {move.epoch_from}, with which it was to leave; `resolve`"
-    if target.seen and target.seen.epoch not in (None, move.epoch_from, move.epoch_to):
+    if target.seen and target.seen.epoch not in (None, move.epoch_to):
         return f"the copy on {target.host} should have epoch {move.epoch_to}: this move did not make it; use `resolve`"
     return ""
 
@@ -183,21 +189,20 @@ def _todo(state: LedgerState, move: MoveRow, side: Side, *actions: str) -> list[
     return [] if side.fenced else [{**whom, "action": action} for action in actions]
 
 
-def _resume(state: LedgerState, move: MoveRow, side: Side) -> list[str]:
-    halted = side.seen is not None and side.seen.state == "moving" and not side.seen.busy
-    return ["resume"] if halted and state.guests[move.guest].state != "paused" else []
-
-
 def _after_commit(state: LedgerState, move: MoveRow, source: Side, target: Side) -> list[dict[str, t.Any]]:
     # When a fenced source comes back, its copy is older than the ledger's epoch and is pruned.
-    old = ["write_tombstone"] + ["undefine"] * (source.seen is not None) + ["remove_leftovers"]
-    return _todo(state, move, source, *old) + _todo(state, move, target, *_resume(state, move, target))
+    left = ["write_tombstone"] + ["undefine"] * (source.seen is not None)
+    arrived = ["accept"] * (target.seen is not None)
+    return [
+        *_todo(state, move, source, *left),
+        *_todo(state, move, target, *arrived),
+        *_todo(state, move, source, "remove_leftovers"),
+    ]
 
 
 def _after_abort(state: LedgerState, move: MoveRow, source: Side, target: Side) -> list[dict[str, t.Any]]:
-    new = ["undefine"] * (target.seen is not None) + ["remove_leftovers"]
-    old = ["drop_tombstone", *_resume(state, move, source)]
-    return _todo(state, move, target, *new) + _todo(state, move, source, *old)
+    made = ["undefine"] * (target.seen is not None) + ["remove_leftovers"]
+    return _todo(state, move, target, *made) + _todo(state, move, source, "drop_tombstone")
 
 
 def _resolved(
@@ -219,8 +224,11 @@ def _resolved(
         elif item.decision == RIDDLE:
             source, target = (_side(state, item.move, name, sights) for name in (item.move.source, item.move.target))
             other = target if host == source.host else source
-            if other.runs:
-                errors.append(f"guest {guest}: resolve: the copy on {other.host} runs; power it off by hand first")
+            if other.active:
+                state_ = other.seen.state if other.seen else ""
+                errors.append(
+                    f"guest {guest}: resolve: the copy on {other.host} is {state_}; power it off by hand first"
+                )
                 continue
             wanted = COMMIT if host == target.host else ABORT
             after = _after_commit if wanted == COMMIT else _after_abort
@@ -255,4 +263,18 @@ def forgotten(state: LedgerState, sights: t.Mapping[str, Sight | None]) -> list[
                 found.append({**todo, "action": "drop_tombstone"})
             elif row.host != host and row.epoch > stone.epoch:
                 found.append({**todo, "action": "write_tombstone"})
+    return found
+
+
+def rounds(cleanup: t.Sequence[t.Mapping[str, t.Any]]) -> list[list[dict[str, t.Any]]]:
+    """The same actions, such that all hosts may do one round at the same time and the order of each guest holds."""
+    found: list[list[dict[str, t.Any]]] = []
+    last: dict[str, tuple[int, str]] = {}  # guest -> round and host of its latest action
+    for item in cleanup:
+        number, host = last.get(item["uuid"], (0, item["host"]))
+        number += host != item["host"]
+        last[item["uuid"]] = number, item["host"]
+        if number == len(found):
+            found.append([])
+        found[number].append(dict(item))
     return found

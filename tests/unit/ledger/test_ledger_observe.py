@@ -92,6 +92,8 @@ def test_a_leaving_guest_is_released_when_its_host_proves_its_absence() -> None:
         ({}, "nobody answered"),
         ({"node01": None}, "its host could not be reached"),
         ({"node01": {"unreachable": True, "msg": "timed out"}}, "its host could not be reached"),
+        ({"node01": {"failed": True, "msg": "libvirtd is down"}}, "its host could not answer"),
+        ({"node01": {"skipped": True, "changed": False}}, "its host was not asked"),
         ({"node02": ledgers.answer()}, "another host answered"),
         ({"node01": ledgers.answer(ledgers.entry(1, state="stopped"))}, "it is there"),
         ({"node01": ledgers.answer(ledgers.entry(1, epoch=9))}, "a copy is there, if not the ledger's"),

@@ -41,7 +41,10 @@ def nic(number: int, address: str, mac: str | None = None) -> dict[str, t.Any]:
 
 def test_every_row_of_a_guest_comes_from_its_mark(cluster: Cluster) -> None:
     entry = ledgers.entry(
-        1, epoch=5, state="paused", nics=[nic(1, "10.0.4.1/24"), nic(1, "fd00::1/64", "52:54:00:00:01:01")]
+        1,
+        epoch=5,
+        state="paused",
+        nics=[nic(1, "10.0.4.1/24"), {**nic(1, "fd00::1/64", "52:54:00:00:01:01"), "name": "eth1"}],
     )
     outcome = recover(cluster, {"node02": ledgers.answer(entry, ledgers.entry(2, seed="/seed.iso", cluster="demo"))})
     first, second = outcome.changes.guests
@@ -176,6 +179,18 @@ def test_a_host_that_is_off_for_good_is_recorded_as_fenced(cluster: Cluster) -> 
         recover(cluster, {}, fenced=["node02"])
     with pytest.raises(Refused, match="host nowhere: fenced: not a HostOS"):
         recover(cluster, {}, fenced=["nowhere"])
+
+
+def test_a_nic_that_somebody_added_by_hand_is_not_ours(cluster: Cluster) -> None:
+    by_hand = {"mac": "52:54:00:00:00:99", "bridge": "br9", "model": "virtio"}
+    second = {**nic(1, "10.0.4.9/24", "52:54:00:00:00:02"), "name": "eth1"}
+    nics = [second, by_hand, nic(1, "10.0.4.1/24")]
+    outcome = recover(cluster, {"node01": ledgers.answer(ledgers.entry(1, nics=nics))})
+    assert sorted((row.position, row.mac) for row in outcome.changes.nics) == [
+        (0, "52:54:00:00:00:01"),
+        (1, "52:54:00:00:00:02"),
+    ]
+    assert "52:54:00:00:00:99" in outcome.warnings[0]
 
 
 def test_the_realm_is_the_definitions(cluster: Cluster) -> None:
