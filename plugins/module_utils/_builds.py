@@ -1,0 +1,162 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds on a HostOS: fetched once, verified by sha256 before anything stands on them, removed when nothing does.
+
+A build is named by the sha256 of its file, so "is it the right one" never needs anybody's word. It is fetched under
+another name and renamed when it is whole and verified; what a killed run leaves is removed by the next one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import os
+import pathlib
+import tempfile
+import typing as t
+
+from ._driver import DriverError
+from ._files import sync_directory
+from ._paths import build_of
+from ._qcow2 import read_header
+
+_PREFIX = ".fetch-"
+_CHUNK = 1 << 20
+#: Left free on the pool beside the build itself.
+_SPARE = 64 * 2**20
+
+
+class BuildError(DriverError):
+    """A build that cannot be had or must not be removed; the message names it, why and what to do."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Wanted:
+    """A build that shall lie at `path`, which is <pool>/builds/<build_id>.qcow2."""
+
+    build_id: str
+    path: pathlib.Path
+    url: str | None = None
+    size: int | None = None  #: bytes
+    verified: bool = False  #: this file was verified before
+    image: str | None = None
+
+    def __str__(self) -> str:
+        return f"build {self.build_id[:12]} of image {self.image or '?'}"
+
+
+#: Opens a URL and gives chunks of what is there.
+Download = t.Callable[[str], t.Iterator[bytes]]
+
+
+def missing(build: Wanted) -> bool:
+    """Whether the build has to be fetched. Raises BuildError where a wrong file lies there and is in use."""
+    if not build.path.is_file():
+        return True
+    if build.verified and (build.size is None or build.path.stat().st_size == build.size):
+        return False
+    if sha256(build.path) == build.build_id:
+        return False
+    overlay = needed_by([build.path.parent.parent]).get(build.build_id)
+    if overlay:
+        raise BuildError(
+            f"{build}: {build.path} is not what its name says (sha256 differs), and {overlay} stands on it: stop its"
+            f" guest and put the right file there ({build.url or 'nobody knows a URL'})"
+        )
+    return True
+
+
+def refuse(build: Wanted) -> None:
+    """Everything that speaks against fetching the build; raises BuildError."""
+    pool = build.path.parent.parent
+    if not pool.is_dir():
+        raise BuildError(f"{build}: the pool's folder {pool} is not there: run oscarv.virt.hostos")
+    if not build.url:
+        raise BuildError(
+            f"{build} is not at {build.path}, and the ledger knows no URL for it: build the image again"
+            " (oscarv.virt.image), or copy the file there"
+        )
+    free = os.statvfs(pool).f_bavail * os.statvfs(pool).f_frsize
+    if build.size is not None and build.size + _SPARE > free:
+        raise BuildError(f"{build} has {build.size} bytes, {pool} has {free} free: make room there")
+
+
+def fetch(build: Wanted, download: Download) -> None:
+    """Fetch, verify and put in place. Raises BuildError; the place is then as before."""
+    folder = build.path.parent
+    folder.mkdir(mode=0o755, exist_ok=True)
+    sweep(folder)
+    digest = hashlib.sha256()
+    with _temporary(folder) as (handle, name):
+        try:
+            for chunk in download(str(build.url)):
+                digest.update(chunk)
+                handle.write(chunk)
+        except OSError as error:
+            raise BuildError(f"{build}: {build.url}: {error}") from error
+        if digest.hexdigest() != build.build_id:
+            raise BuildError(
+                f"{build}: {build.url} gave {handle.tell()} bytes with sha256 {digest.hexdigest()[:12]}..., not the"
+                " build: is the builder's folder whole? Run oscarv.virt.image"
+            )
+        handle.flush()
+        os.fchmod(handle.fileno(), 0o444)
+        os.fsync(handle.fileno())
+        os.rename(name, build.path)
+    sync_directory(folder)
+
+
+@contextlib.contextmanager
+def _temporary(folder: pathlib.Path) -> t.Iterator[tuple[t.IO[bytes], str]]:
+    """A file that is locked while somebody writes it, and gone afterwards unless it was renamed."""
+    descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=folder)
+    with open(descriptor, "wb") as handle:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        try:
+            yield handle, name
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(name)
+
+
+def sweep(folder: pathlib.Path) -> None:
+    """Remove what killed runs left: files that nobody holds."""
+    for path in folder.glob(_PREFIX + "*"):
+        with contextlib.suppress(OSError), open(path, "rb") as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            path.unlink()
+
+
+def sha256(path: pathlib.Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as handle:
+        while chunk := handle.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def needed_by(pools: t.Iterable[pathlib.Path]) -> dict[str, str]:
+    """build_id -> an overlay that stands on it. Every file in the pools is asked, whoever made it, running or not."""
+    found: dict[str, str] = {}
+    for pool in pools:
+        for folder, _folders, names in os.walk(pool):
+            for name in names:
+                path = os.path.join(folder, name)
+                header = read_header(path)
+                build = build_of(header.backing) if header else None
+                if build:
+                    found.setdefault(build, path)
+    return found
+
+
+def remove(path: pathlib.Path) -> None:
+    """Remove a build, and the folder of builds when it was the last."""
+    path.unlink()
+    sweep(path.parent)
+    with contextlib.suppress(OSError):  # others are in it
+        path.parent.rmdir()
+        return
+    sync_directory(path.parent)

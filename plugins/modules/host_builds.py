@@ -1,0 +1,237 @@
+#!/usr/bin/python
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Have builds on a HostOS, or have them no longer."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_builds
+short_description: Have the builds that guests stand on, verified, on a HostOS
+version_added: 1.0.0
+author: the oscarv.virt authors (@oscarv)
+description:
+  - A build is a finished image, named by the sha256 of its file. The root disk of a guest is an overlay on one.
+  - Fetches the builds that are missing, and verifies each by sha256 before it gets its name. A file that lies there already is
+    verified once; O(builds[].verified) says that this has been done.
+  - Removes builds only when no file in any of the pools stands on them.
+extends_documentation_fragment:
+  - oscarv.virt.attributes
+  - oscarv.virt.attributes.actiongroup_virt
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+options:
+  builds:
+    description: The builds. RV(oscarv.virt.assign#module:builds) has them for each HostOS.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      build_id:
+        description: The sha256 of the file.
+        type: str
+        required: true
+      path:
+        description: Where it lies, C(POOL/builds/BUILD_ID.qcow2).
+        type: path
+        required: true
+      url:
+        description: Where it can be fetched, C(http), C(https) or C(file).
+        type: str
+      size:
+        description: Bytes of the file.
+        type: int
+      verified:
+        description: The file at O(builds[].path) was verified before; it is not read again as long as its size is right.
+        type: bool
+        default: false
+      image:
+        description: Name of the image, for messages.
+        type: str
+      pool:
+        description: Ignored, so that RV(oscarv.virt.assign#module:builds) can be passed as it is.
+        type: str
+  state:
+    description: V(present) fetches what is missing, V(absent) removes what nothing stands on.
+    type: str
+    choices: [present, absent]
+    default: present
+  pools:
+    description: Folders of all pools, to look for files that stand on a build. Needed for O(state=absent).
+    type: list
+    elements: path
+    default: []
+  timeout:
+    description: Seconds without a byte after which a download is given up.
+    type: int
+    default: 60
+  state_dir:
+    description: Where the lock of this HostOS is. The same as for M(oscarv.virt.guest).
+    type: path
+    default: /var/lib/oscarv-host
+seealso:
+  - module: oscarv.virt.guest
+"""
+
+EXAMPLES = r"""
+- name: Have what the guests of this HostOS stand on
+  oscarv.virt.host_builds:
+    builds: "{{ decided.builds[inventory_hostname] }}"
+
+- name: Remove a build that nothing needs
+  oscarv.virt.host_builds:
+    builds:
+      - build_id: 2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae
+        path: /var/lib/oscarv/builds/2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae.qcow2
+    state: absent
+    pools: [/var/lib/oscarv]
+"""
+
+RETURN = r"""
+verified:
+  description: Builds that lie there verified now. In check mode, those that do already and those that would.
+  returned: O(state=present)
+  type: list
+  elements: str
+fetched:
+  description: Builds that were fetched.
+  returned: O(state=present)
+  type: list
+  elements: str
+removed:
+  description: Builds that were removed.
+  returned: O(state=absent)
+  type: list
+  elements: str
+kept:
+  description: Builds that were not removed, with the file that stands on each.
+  returned: O(state=absent)
+  type: dict
+"""
+
+import pathlib
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.urls import open_url
+
+from ..module_utils import _builds as builds
+from ..module_utils._driver import DriverError
+from ..module_utils._lock import hold
+
+_BUILD = {
+    "build_id": {"type": "str", "required": True},
+    "path": {"type": "path", "required": True},
+    "url": {"type": "str"},
+    "size": {"type": "int"},
+    "verified": {"type": "bool", "default": False},
+    "image": {"type": "str"},
+    "pool": {"type": "str"},
+}
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "builds": {"type": "list", "elements": "dict", "required": True, "options": _BUILD},
+            "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+            "pools": {"type": "list", "elements": "path", "default": []},
+            "timeout": {"type": "int", "default": 60},
+            "state_dir": {"type": "path", "default": "/var/lib/oscarv-host"},
+        },
+        required_if=[("state", "absent", ("pools",))],
+        supports_check_mode=True,
+    )
+    params = module.params
+    try:
+        wanted = [_read(item) for item in params["builds"]]
+        if params["state"] == "present":
+            result = present(wanted, _downloader(params["timeout"]), module.check_mode)
+        else:
+            result = absent(wanted, params, module.check_mode)
+    except DriverError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{error.filename or 'builds'}: {error.strerror or error}")
+    module.exit_json(**result)
+
+
+def _read(item: t.Mapping[str, t.Any]) -> builds.Wanted:
+    build_id, path = item["build_id"], pathlib.Path(item["path"])
+    if (
+        len(build_id) != 64
+        or path.name != f"{build_id}.qcow2"
+        or path.parent.name != "builds"
+        or not path.is_absolute()
+    ):
+        raise builds.BuildError(
+            f"builds: path: found {item['path']!r} for build {build_id!r}; allowed: /POOL/builds/BUILD_ID.qcow2, and a"
+            " build_id has 64 hexadecimal digits"
+        )
+    return builds.Wanted(build_id, path, item["url"], item["size"], item["verified"], item["image"])
+
+
+def _downloader(timeout: int) -> builds.Download:
+    def download(url: str) -> t.Iterator[bytes]:
+        with open_url(url, timeout=timeout, http_agent="oscarv.virt") as answer:
+            while chunk := answer.read(1 << 20):
+                yield chunk
+
+    return download
+
+
+def present(wanted: t.Sequence[builds.Wanted], download: builds.Download, check: bool) -> dict[str, t.Any]:
+    """Look at all before fetching any."""
+    lacking = [build for build in wanted if builds.missing(build)]
+    for build in lacking:
+        builds.refuse(build)
+    for build in () if check else lacking:
+        builds.fetch(build, download)
+    return {
+        "changed": bool(lacking),
+        "verified": sorted({build.build_id for build in wanted}),
+        "fetched": [build.build_id for build in lacking],
+        "diff": _diff(wanted, before=[build for build in wanted if build not in lacking], after=wanted),
+    }
+
+
+def absent(wanted: t.Sequence[builds.Wanted], params: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
+    """Under the HostOS's lock: no guest is being made on a build while it is looked whether one is."""
+    if check:
+        return _absent(wanted, params["pools"], check=True)
+    with hold(params["state_dir"], "host_builds"):
+        return _absent(wanted, params["pools"], check=False)
+
+
+def _absent(wanted: t.Sequence[builds.Wanted], pools: t.Iterable[str], *, check: bool) -> dict[str, t.Any]:
+    there = [build for build in wanted if build.path.is_file()]
+    needed = builds.needed_by(map(pathlib.Path, pools)) if there else {}
+    kept = {build.build_id: needed[build.build_id] for build in there if build.build_id in needed}
+    gone = [build for build in there if build.build_id not in kept]
+    for build in () if check else gone:
+        builds.remove(build.path)
+    return {
+        "changed": bool(gone),
+        "removed": [build.build_id for build in gone],
+        "kept": kept,
+        "diff": _diff(wanted, before=there, after=[build for build in there if build not in gone]),
+    }
+
+
+def _diff(
+    wanted: t.Sequence[builds.Wanted], *, before: t.Collection[builds.Wanted], after: t.Collection[builds.Wanted]
+) -> dict[str, str]:
+    def lines(some: t.Collection[builds.Wanted]) -> str:
+        return "".join(f"{build.path}\n" for build in wanted if build in some)
+
+    return {"before_header": "builds", "after_header": "builds", "before": lines(before), "after": lines(after)}
+
+
+if __name__ == "__main__":
+    main()

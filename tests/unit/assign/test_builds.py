@@ -1,0 +1,155 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Builds on a HostOS: whole and verified or not there, and never taken away from under an overlay."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pathlib
+import signal
+import struct
+import subprocess
+import sys
+import typing as t
+
+import pytest
+from ansible_collections.oscarv.virt.plugins.module_utils import _builds as builds
+from ansible_collections.oscarv.virt.plugins.modules import host_builds
+
+CONTENT = b"a build" * 1000
+BUILD_ID = hashlib.sha256(CONTENT).hexdigest()
+
+
+@pytest.fixture
+def pool(tmp_path: pathlib.Path) -> pathlib.Path:
+    (tmp_path / "pool").mkdir()
+    return tmp_path / "pool"
+
+
+def wanted(pool: pathlib.Path, **more: t.Any) -> builds.Wanted:
+    return builds.Wanted(BUILD_ID, pool / "builds" / f"{BUILD_ID}.qcow2", "http://builder/x", len(CONTENT), **more)
+
+
+def download(url: str) -> t.Iterator[bytes]:
+    assert url == "http://builder/x"
+    yield CONTENT[:100]
+    yield CONTENT[100:]
+
+
+def overlay(path: pathlib.Path, backing: str) -> None:
+    """A qcow2 header as QEMU writes it."""
+    path.parent.mkdir(exist_ok=True)
+    name = backing.encode()
+    path.write_bytes(struct.pack(">4sIQIIQ", b"QFI\xfb", 3, 512, len(name), 16, 2**30).ljust(512, b"\0") + name)
+
+
+def present(build: builds.Wanted, *, check: bool = False) -> dict[str, t.Any]:
+    return host_builds.present([build], download, check)
+
+
+def test_check_real_and_again(pool: pathlib.Path) -> None:
+    build = wanted(pool)
+    predicted = present(build, check=True)
+    assert predicted["changed"] and not (pool / "builds").exists()
+    done = present(build)
+    assert done == predicted and done["fetched"] == [BUILD_ID] and done["diff"]["after"] == f"{build.path}\n"
+    assert build.path.read_bytes() == CONTENT and build.path.stat().st_mode & 0o777 == 0o444
+    again = present(build)
+    assert not again["changed"] and again["verified"] == [BUILD_ID] and again["fetched"] == []
+    assert os.listdir(pool / "builds") == [build.path.name]
+
+
+def test_a_download_that_is_something_else_leaves_nothing(pool: pathlib.Path) -> None:
+    with pytest.raises(builds.BuildError, match="not the build: is the builder's folder whole"):
+        builds.fetch(wanted(pool), lambda url: iter([CONTENT[:-1]]))
+    assert os.listdir(pool / "builds") == []
+
+
+def test_a_download_that_breaks_leaves_nothing(pool: pathlib.Path) -> None:
+    def breaks(url: str) -> t.Iterator[bytes]:
+        yield CONTENT[:10]
+        raise OSError("connection reset")
+
+    with pytest.raises(builds.BuildError, match="http://builder/x: connection reset"):
+        builds.fetch(wanted(pool), breaks)
+    assert os.listdir(pool / "builds") == []
+
+
+def test_a_killed_fetch_is_swept_by_the_next_and_a_living_one_is_not(pool: pathlib.Path) -> None:
+    """A real process, killed with -9 in the middle of the download."""
+    program = (
+        "import sys, time, pathlib; sys.path[:0] = sys.argv[2:]\n"
+        "from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder\n"
+        "_AnsibleCollectionFinder(paths=[sys.argv[2]])._install()\n"
+        "from ansible_collections.oscarv.virt.plugins.module_utils import _builds as b\n"
+        "def slow(url):\n"
+        "    yield b'part'\n"
+        "    print('half', flush=True)\n"
+        "    time.sleep(60)\n"
+        f"b.fetch(b.Wanted('{BUILD_ID}', pathlib.Path(sys.argv[1]), 'x'), slow)\n"
+    )
+    collections = str(pathlib.Path(__file__).resolve().parents[3] / ".build" / "collections")
+    path = str(pool / "builds" / f"{BUILD_ID}.qcow2")
+    child = subprocess.Popen([sys.executable, "-c", program, path, collections], stdout=subprocess.PIPE, text=True)
+    try:
+        assert child.stdout is not None and child.stdout.readline() == "half\n"
+        builds.sweep(pool / "builds")
+        assert len(os.listdir(pool / "builds")) == 1, "the file of a living download was removed"
+    finally:
+        child.send_signal(signal.SIGKILL)
+        child.wait()
+    assert len(os.listdir(pool / "builds")) == 1
+    assert present(wanted(pool))["changed"]
+    assert os.listdir(pool / "builds") == [f"{BUILD_ID}.qcow2"]
+
+
+def test_a_wrong_file_is_replaced_unless_something_stands_on_it(pool: pathlib.Path) -> None:
+    build = wanted(pool)
+    build.path.parent.mkdir()
+    build.path.write_bytes(b"x" * len(CONTENT))
+    overlay(pool / "demo" / "wn1-root.qcow2", str(build.path))
+    with pytest.raises(builds.BuildError, match="wn1-root.qcow2 stands on it"):
+        present(build)
+    assert not present(wanted(pool, verified=True))["changed"], "verified before: not read again"
+    (pool / "demo" / "wn1-root.qcow2").unlink()
+    assert present(build)["changed"] and build.path.read_bytes() == CONTENT
+
+
+def test_a_verified_file_of_another_size_is_read_again(pool: pathlib.Path) -> None:
+    build = wanted(pool, verified=True)
+    build.path.parent.mkdir()
+    build.path.write_bytes(CONTENT[:-1])
+    assert present(build)["changed"] and build.path.read_bytes() == CONTENT
+
+
+def test_what_speaks_against_fetching_is_said_before(pool: pathlib.Path) -> None:
+    build = wanted(pool)
+    with pytest.raises(builds.BuildError, match="knows no URL for it"):
+        builds.refuse(builds.Wanted(BUILD_ID, build.path))
+    with pytest.raises(builds.BuildError, match="make room there"):
+        builds.refuse(builds.Wanted(BUILD_ID, build.path, "http://x", 2**60))
+    with pytest.raises(builds.BuildError, match="is not there: run oscarv.virt.hostos"):
+        builds.refuse(wanted(pool / "none"))
+
+
+def test_absent_removes_only_what_nothing_stands_on(pool: pathlib.Path) -> None:
+    build = wanted(pool)
+    present(build)
+    overlay(pool / "other" / "snap.shot", str(build.path))
+    params = {"pools": [str(pool)], "state_dir": str(pool.parent / "state")}
+    kept = host_builds.absent([build], params, False)
+    assert not kept["changed"] and kept["kept"] == {BUILD_ID: str(pool / "other" / "snap.shot")}
+    (pool / "other" / "snap.shot").unlink()
+    predicted = host_builds.absent([build], params, True)
+    assert predicted["changed"] and build.path.exists()
+    assert host_builds.absent([build], params, False) == predicted and not build.path.parent.exists()
+    assert not host_builds.absent([build], params, False)["changed"]
+
+
+@pytest.mark.parametrize("path", ["builds/x.qcow2", f"/pool/builds/{'0' * 64}.qcow2", f"/pool/{BUILD_ID}.qcow2"])
+def test_a_path_that_is_not_a_builds_is_refused(path: str) -> None:
+    item = {"build_id": BUILD_ID, "path": path, "url": None, "size": None, "verified": False, "image": None}
+    with pytest.raises(builds.BuildError, match="allowed: /POOL/builds/BUILD_ID.qcow2"):
+        host_builds._read(item)
