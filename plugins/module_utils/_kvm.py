@@ -6,27 +6,23 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing as t
 
-from ._driver import Capability, Change, Driver, MoveRequest, MoveResult, Observation, Seen
-from ._kvm_connection import DEFAULT_URI, open_connection
+from ._claims import read_claims
+from ._driver import Capability, Change, Driver, DriverError, MoveRequest, MoveResult, Observation, Seen
+from ._errors import StepFailed
+from ._kvm_capabilities import capabilities
+from ._kvm_connection import open_connection, require_libvirt
 from ._kvm_observe import observe_all, observe_one, pool_paths
-from ._paths import STATE_DIR
+from ._kvm_plan import plan_guest, plan_removal
+from ._kvm_platform import Platform
+from ._kvm_power import ask
+from ._kvm_world import Options, Plan, World
 from ._spec import GuestSpec
+from ._tombstone import Tombstones
 
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """What the caller consents to and how long it waits."""
-
-    uri: str = DEFAULT_URI
-    state_dir: str = STATE_DIR
-    allow_restart: bool = False
-    remove_disks: bool = False
-    force_stop: bool = False
-    shutdown_timeout: float = 120.0  #: seconds
-    contacted: frozenset[str] = frozenset()  #: names of guests whose seed may be ejected
-    host_keys_private: t.Mapping[str, str] = dataclasses.field(default_factory=dict)  #: guest -> OpenSSH private key
+__all__ = ["KvmDriver", "Options"]
 
 
 class KvmDriver(Driver):
@@ -34,38 +30,85 @@ class KvmDriver(Driver):
 
     hypervisor = "kvm"
 
-    def __init__(self, options: Options, connection: t.Any = None) -> None:
+    def __init__(self, options: Options, cluster: str | None = None, connection: t.Any = None) -> None:
+        """`cluster`: whose claims on files are read; needed to plan."""
         self.options = options
+        self.cluster = cluster
         self.connection = connection if connection is not None else open_connection(options.uri)
-        self._pools: dict[str, str] | None = None
+        self.tombstones = Tombstones(options.state_dir)
+        self.world: World | None = None
 
-    @property
+    @functools.cached_property
     def pools(self) -> dict[str, str]:
         """Name -> directory of the active storage pools; read once."""
-        if self._pools is None:
-            self._pools = pool_paths(self.connection)
-        return self._pools
+        return pool_paths(self.connection)
+
+    @functools.cached_property
+    def platform(self) -> Platform:
+        return Platform(self.connection, self.options.state_dir, self.options.emulation)
 
     def capabilities(self) -> dict[str, Capability]:
-        raise NotImplementedError
+        return capabilities(self.platform)
 
     def observe_all(self) -> Observation:
-        return observe_all(self.connection, self.pools)
+        observation = observe_all(self.connection, self.pools)
+        has_files = self.cluster is not None and not self.platform.simulator
+        self.world = World(
+            connection=self.connection,
+            platform=self.platform,
+            options=self.options,
+            pools=self.pools,
+            observation=observation,
+            tombstones=self.tombstones.all(),
+            claims=read_claims(self.pools.values(), t.cast(str, self.cluster)) if has_files else {},
+        )
+        return observation
 
     def observe_one(self, uuid: str) -> Seen | None:
         """One guest as it is now; None if it is not there."""
         return observe_one(self.connection, uuid, self.pools)
 
-    def plan(self, spec: GuestSpec, seen: Seen | None) -> Change:
-        raise NotImplementedError
+    def leaving(self, uuids: t.Iterable[str]) -> None:
+        """These guests are removed before anything else: their names, addresses and files become free."""
+        self.world = dataclasses.replace(self._seen_world(), leaving=frozenset(uuids))
+
+    def plan(self, spec: GuestSpec, seen: Seen | None) -> Plan:
+        return plan_guest(self._seen_world(), spec, seen)
+
+    def plan_removal(self, name: str, uuid: str, epoch: int, seen: Seen | None) -> Plan:
+        """Remove a guest that has no spec any more; `epoch` is what the ledger calls its newest."""
+        return plan_removal(self._seen_world(), name, uuid, epoch, seen)
+
+    def before(self, changes: t.Iterable[Change]) -> None:
+        """Ask every guest that is to be shut down at once, so that they do it at the same time."""
+        for change in changes:
+            plan = t.cast(Plan, change)
+            if "shut down" in plan.steps and self.options.shutdown_timeout > 0 and not plan.restarts:
+                ask(plan)
 
     def apply(self, change: Change) -> Seen | None:
-        raise NotImplementedError
+        """StepFailed tells how far it got; the next run goes on from there."""
+        plan = t.cast(Plan, change)
+        taken: list[str] = []
+        for step in plan.todo:
+            try:
+                step.run()
+            except (DriverError, OSError, require_libvirt().libvirtError) as error:
+                text = str(error) if isinstance(error, DriverError) else f"{step.words or 'bookkeeping'}: {error}"
+                raise StepFailed(text, taken) from error
+            taken.extend([step.words] if step.words else [])
+        return self.observe_one(plan.spec.uuid) if plan.todo else plan.seen
 
     def move(self, request: MoveRequest) -> MoveResult:
         from . import _kvm_move  # written and shipped on its own; only guest_migrate needs it
 
-        return t.cast(MoveResult, _kvm_move.move(self, request))
+        result: MoveResult = _kvm_move.move(self, request)
+        return result
 
     def close(self) -> None:
         self.connection.close()
+
+    def _seen_world(self) -> World:
+        if self.world is None:
+            raise DriverError("the HostOS was not read yet: call observe_all before plan")
+        return self.world

@@ -37,8 +37,8 @@ def require_libvirt() -> t.Any:
     """The libvirt module; DriverError says what to install where it is missing."""
     if libvirt is None:
         raise DriverError(
-            f"Python's libvirt module cannot be imported ({IMPORT_ERROR}): install python3-libvirt on the HostOS and see"
-            " that ansible_python_interpreter is that system's python3 (oscarv.virt.hostos does the first)"
+            f"Python's libvirt module cannot be imported ({IMPORT_ERROR}): install python3-libvirt on the HostOS and"
+            " see that ansible_python_interpreter is that system's python3 (oscarv.virt.hostos does the first)"
         )
     return libvirt
 

@@ -34,6 +34,7 @@ class Native:
     xml: ET.Element  #: persistent configuration without secrets: never define this one
     suspended: bool = False  #: the guest put itself to sleep (ACPI S3)
     active: bool = False
+    managed_save: bool = False  #: its memory lies in a file, and a start goes on from there
     job: str | None = None  #: a libvirt job that runs now: migration_out, backup, ...
 
 
@@ -44,6 +45,7 @@ class _Lists:
     states: dict[str, tuple[int, int]]
     autostart: frozenset[str]
     persistent: frozenset[str]
+    managed_save: frozenset[str]
 
 
 def pool_paths(connection: t.Any) -> dict[str, str]:
@@ -67,6 +69,7 @@ def observe_all(connection: t.Any, pools: t.Mapping[str, str]) -> Observation:
             states={d.UUIDString(): (s.get("state.state", 0), s.get("state.reason", 0)) for d, s in stats},
             autostart=_uuids(connection, lib.VIR_CONNECT_LIST_DOMAINS_AUTOSTART),
             persistent=_uuids(connection, lib.VIR_CONNECT_LIST_DOMAINS_PERSISTENT),
+            managed_save=_uuids(connection, lib.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE),
         )
         seen = [_read(domain, lists, pools) for domain, _stats in stats]
     present = [guest for guest in seen if guest is not None]
@@ -87,6 +90,7 @@ def observe_one(connection: t.Any, uuid: str, pools: t.Mapping[str, str]) -> See
                 states={uuid: (state, reason)},
                 autostart=frozenset([uuid] if domain.autostart() else []),
                 persistent=frozenset([uuid] if domain.isPersistent() else []),
+                managed_save=frozenset([uuid] if domain.hasManagedSaveImage() else []),
             )
         except lib.libvirtError as error:
             if error_name(error) == "VIR_ERR_NO_DOMAIN":
@@ -121,7 +125,7 @@ def _read(domain: t.Any, lists: _Lists, pools: t.Mapping[str, str]) -> Seen | No
         state=_state(code, reason, job),
         mark=mark,
         vcpus=config.vcpus,
-        memory=config.memory,
+        memory=config.memory_max,
         vcpus_live=live.vcpus if live else None,
         memory_live=live.memory if live else None,
         autostart=uuid in lists.autostart,
@@ -131,7 +135,14 @@ def _read(domain: t.Any, lists: _Lists, pools: t.Mapping[str, str]) -> Seen | No
         nics=tuple(dataclasses.asdict(nic) for nic in config.nics),
         seed=config.drive.path if config.drive else None,
         native=Native(
-            domain, config, live, config_xml, suspended=code == lib.VIR_DOMAIN_PMSUSPENDED, active=active, job=job
+            domain,
+            config,
+            live,
+            config_xml,
+            suspended=code == lib.VIR_DOMAIN_PMSUSPENDED,
+            active=active,
+            managed_save=uuid in lists.managed_save,
+            job=job,
         ),
     )
 

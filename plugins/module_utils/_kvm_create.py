@@ -1,0 +1,182 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""A guest that is not on this HostOS: claim its files, make or adopt its disks, make its seed, define it."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import typing as t
+
+from . import _kvm_disks as disks
+from . import _seed as seeds
+from ._difference import redacted
+from ._kvm_compare import plan_autostart
+from ._kvm_domain import define
+from ._kvm_files import claim_files, finish, plan_leftovers
+from ._kvm_mark import mark_of_spec
+from ._kvm_power import plan_power
+from ._kvm_world import Phase, Plan
+from ._kvm_xml import domain as domain_xml
+from ._kvm_xml import memory_of
+from ._paths import seed_path
+from ._qcow2 import read_header
+from ._spec import DiskSpec
+
+
+@dataclasses.dataclass
+class New:
+    """What a creation decides in `plan` and learns while its steps are taken."""
+
+    paths: dict[str, str]  #: disk -> file, in the spec's order
+    build_id: str | None  #: what the root disk stands on
+    returns: bool = False  #: with the root disk that `absent` kept
+    seed: str | None = None
+    host_key: str | None = None
+
+
+def plan_new(plan: Plan) -> None:
+    """Decide everything for a guest that is not there."""
+    spec, world = plan.spec, plan.world
+    world.platform.require()
+    new = New({disk.name: disks.path_of(world, spec, disk) for disk in spec.disks}, spec.root.build_id)
+    if world.has_files:
+        _refuse_kept_by_others(plan)
+        plan_leftovers(plan)
+        _refuse_lost_root(plan, new)
+        for disk in spec.disks:
+            _plan_disk(plan, new, disk)
+    _plan_seed(plan, new)
+    if world.has_files:
+        _plan_claim(plan, new)
+    plan.add(Phase.DEFINE, "define", functools.partial(_define, plan, new))
+    _record(plan, new)
+    plan_autostart(plan)
+    plan_power(plan)
+    finish(plan)
+
+
+def _record(plan: Plan, new: New) -> None:
+    spec = plan.spec
+    found: dict[str, t.Any] = {
+        "name": spec.name,
+        "uuid": spec.uuid,
+        "epoch": spec.epoch,
+        "vcpus": spec.vcpus,
+        "memory": memory_of(spec.memory),
+        "cpu": plan.world.platform.effective_cpu(spec.cpu)[0],
+        "firmware": spec.firmware,
+        "build_id": new.build_id,
+        "disks": {disk.name: {"path": new.paths[disk.name], "size": disks.size_wanted(disk)} for disk in spec.disks},
+        "nics": {
+            nic.mac: {"bridge": nic.bridge, "addresses": list(nic.addresses), "mtu": nic.mtu} for nic in spec.nics
+        },
+    }
+    for key, value in found.items():
+        plan.difference.compare(key, None, value)
+    if new.seed is not None and spec.seed is not None:
+        content = {"hostname": spec.seed.hostname, "path": new.seed, "cloud_init": redacted(dict(spec.seed.cloud_init))}
+        plan.difference.compare("seed", None, content)
+
+
+def _refuse_kept_by_others(plan: Plan) -> None:
+    """DriverError where kept disks would be forgotten, or taken for this guest's."""
+    spec, world = plan.spec, plan.world
+    for claim in world.claims_of(spec.uuid):
+        if claim.guest != spec.name and claim.kept:
+            raise plan.error(
+                f"its disks were kept under its earlier name {claim.guest!r} ({', '.join(claim.kept.values())}); bring"
+                f" it back as {claim.guest!r} before renaming it, or remove them (state: absent, remove_disks: true)"
+            )
+    for (uuid, name), claim in world.claims.items():
+        if name == spec.name and uuid != spec.uuid and claim.kept and uuid not in world.leaving:
+            raise plan.error(
+                f"disks of an earlier guest of this name (uuid {uuid}) were kept: {', '.join(claim.kept.values())}."
+                " Remove them (prune that guest with remove_disks: true) or move them away"
+            )
+
+
+def _refuse_lost_root(plan: Plan, new: New) -> None:
+    """A guest that has lived is not made again, empty, without consent: its disk may be on another HostOS."""
+    spec = plan.spec
+    root = new.paths["root"]
+    if spec.first_contact and not spec.recreate and not os.path.exists(root):
+        raise plan.error(
+            f"it was reached before, but neither it nor its root disk {root} is on this HostOS. Find it"
+            " (oscarv.virt.status); if it is lost, consent to an empty one with recreate: true"
+        )
+
+
+def _plan_disk(plan: Plan, new: New, disk: DiskSpec) -> None:
+    path = new.paths[disk.name]
+    disks.refuse_in_use(plan.world, plan.spec, disk, path)
+    if os.path.lexists(path) and _adopt(plan, new, disk):
+        return
+    disks.plan_creation(plan, disk, path)
+
+
+def _adopt(plan: Plan, new: New, disk: DiskSpec) -> bool:
+    """Whether the file that is there already is taken; False: it is made again. DriverError: neither may be done."""
+    path, claim = new.paths[disk.name], plan.claim
+    if claim is not None and path in claim.doomed:
+        return False
+    if claim is None or claim.files.get(disk.name) != path:
+        raise plan.error(
+            f"disk {disk.name}: {path} is there, and nothing says that it belongs to this guest (uuid"
+            f" {plan.spec.uuid}). Look at it, then move it away or remove it"
+        )
+    header, build = read_header(path), disks.build_under(path)
+    if claim.fresh:
+        return header is not None and header.size <= disks.size_wanted(disk) and build == disk.build_id
+    if disk.name == "root" and plan.spec.recreate and build != disk.build_id:
+        return False
+    disks.plan_reuse(plan, disk, path)
+    if disk.name == "root":
+        new.returns = True
+        new.build_id = build
+        plan.build_outdated = disk.build_id is not None and build != disk.build_id
+    return True
+
+
+def _plan_seed(plan: Plan, new: New) -> None:
+    """A new guest gets a seed; one that comes back keeps the one it has, and its host key."""
+    spec, world, claim = plan.spec, plan.world, plan.claim
+    if new.returns and claim is not None and claim.mark is not None:
+        new.host_key = claim.mark.host_key
+        new.seed = claim.seed if claim.seed and os.path.exists(claim.seed) else None
+        return
+    if spec.seed is None:
+        return
+    new.seed = seed_path(plan.root_pool, spec.cluster, spec.name)
+    if world.has_files:
+        seeds.refuse(spec)
+        plan.add(Phase.PREPARE, "make seed", functools.partial(_make_seed, plan, new))
+
+
+def _make_seed(plan: Plan, new: New) -> None:
+    spec, options = plan.spec, plan.world.options
+    key = seeds.make_seed(t.cast(str, new.seed), spec, options.seed_work, options.host_keys_private.get(spec.name))
+    new.host_key = key.public
+
+
+def _plan_claim(plan: Plan, new: New) -> None:
+    """Before the first file: whatever happens next, the next run knows whose they are."""
+    extra: dict[str, t.Any] = {"seed": new.seed}
+    if not new.returns:  # an empty root disk has no past: the next run makes a seed for it, as this one does
+        extra["mark"] = None
+    claim_files(plan, new.paths, fresh=True, **extra)
+
+
+def _define(plan: Plan, new: New) -> None:
+    spec, platform = plan.spec, plan.world.platform
+    xml = domain_xml(
+        spec,
+        domain_type=platform.domain_type,
+        cpu=platform.effective_cpu(spec.cpu),
+        disks=new.paths,
+        seed=new.seed,
+        mark=mark_of_spec(spec, build_id=new.build_id, host_key=new.host_key),
+    )
+    define(plan.world.connection, spec.name, xml)

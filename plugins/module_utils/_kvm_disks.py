@@ -1,0 +1,127 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Disk files: what is there, what may stand on what, making and growing them. A disk is never shrunk."""
+
+from __future__ import annotations
+
+import functools
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+
+from ._driver import DriverError
+from ._files import whole
+from ._kvm_world import Phase, Plan, World, chain
+from ._paths import build_of, build_path, disk_path
+from ._qcow2 import read_header
+from ._spec import DiskSpec, GuestSpec
+
+SECTOR = 512
+
+
+def size_wanted(disk: DiskSpec) -> int:
+    """Bytes; QEMU rounds up to sectors."""
+    return -(-disk.size // SECTOR) * SECTOR
+
+
+def path_of(world: World, spec: GuestSpec, disk: DiskSpec) -> str:
+    return disk_path(world.pool_directory(spec, disk), spec.cluster, spec.name, disk.name)
+
+
+def require_tools(spec: GuestSpec) -> None:
+    if shutil.which("qemu-img") is None:
+        raise DriverError(
+            f"guest {spec.name}: qemu-img is missing on the HostOS: install qemu-utils (Debian) or qemu-img (EL);"
+            " oscarv.virt.hostos does it"
+        )
+
+
+def backing_of(world: World, spec: GuestSpec, disk: DiskSpec) -> str | None:
+    """The build under a disk, checked: a read-only regular qcow2 that fits in the disk and stands on nothing itself."""
+    if disk.build_id is None:
+        return None
+    path = build_path(world.pool_directory(spec, disk), disk.build_id)
+    who = f"guest {spec.name}: disk {disk.name}: build {path}"
+    try:
+        found = os.lstat(path)
+    except FileNotFoundError:
+        raise DriverError(f"{who} is not on this HostOS: run oscarv.virt.deploy, which brings it") from None
+    if not stat.S_ISREG(found.st_mode):
+        raise DriverError(f"{who} is not a regular file: remove it and run oscarv.virt.deploy, which brings it")
+    if found.st_mode & 0o222:
+        raise DriverError(f"{who} can be written to, so it may not be what it was: verify its sha256, then chmod 0444")
+    header = read_header(path)
+    if header is None or header.backing is not None:
+        raise DriverError(f"{who} is not a qcow2 file that stands alone: remove it and run oscarv.virt.deploy")
+    if header.size > size_wanted(disk):
+        raise DriverError(
+            f"guest {spec.name}: disks.{disk.name}.size: found {disk.size}; its build needs {header.size} bytes"
+        )
+    return path
+
+
+def build_under(path: str | None) -> str | None:
+    """The build that a disk file stands on, through snapshots; None where it stands on none."""
+    return next((build for build in map(build_of, chain(path)[1:]) if build), None)
+
+
+def refuse_in_use(world: World, spec: GuestSpec, disk: DiskSpec, path: str) -> None:
+    """DriverError if another domain has the file, or something that stands on it."""
+    users = world.users(path, spec.uuid)
+    if users:
+        raise DriverError(
+            f"guest {spec.name}: disk {disk.name}: {path} is in use by {', '.join(users)}: rename the guest or the disk"
+        )
+
+
+def refuse_shrink(plan: Plan, disk: DiskSpec, size: int) -> None:
+    if size_wanted(disk) < size:
+        raise plan.error(
+            f"disks.{disk.name}.size: found {disk.size}, but the disk has {size} bytes: a disk is never shrunk"
+        )
+
+
+def plan_reuse(plan: Plan, disk: DiskSpec, path: str) -> None:
+    """Take a file that was kept, as it is or grown; DriverError if that cannot be."""
+    header = read_header(path)
+    if header is None:
+        raise plan.error(f"disk {disk.name}: {path} was kept but is not qcow2 any more: restore it or move it away")
+    refuse_shrink(plan, disk, header.size)
+    if header.size < size_wanted(disk):
+        run = functools.partial(grow, path, size_wanted(disk), plan.spec.name)
+        plan.add(Phase.PREPARE, f"grow disk {disk.name}: {header.size} -> {size_wanted(disk)} bytes", run)
+
+
+def plan_creation(plan: Plan, disk: DiskSpec, path: str) -> None:
+    """A step that makes a disk file, on a build that was checked."""
+    require_tools(plan.spec)
+    backing = backing_of(plan.world, plan.spec, disk)
+    run = functools.partial(create, path, size_wanted(disk), backing, plan.spec.name)
+    plan.add(Phase.PREPARE, f"create disk {disk.name}", run)
+
+
+def create(path: str, size: int, backing: str | None, guest: str) -> None:
+    """Make a disk file, whole or not at all; what is at `path` is replaced in the same instant."""
+    target = pathlib.Path(path)
+    target.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
+    words = ["qemu-img", "create", "-q", "-f", "qcow2"]
+    if backing is not None:
+        words += ["-b", backing, "-F", "qcow2"]
+    with whole(target, 0o600) as partial:
+        _qemu_img([*words, str(partial), str(size)], guest, f"create {path}")
+
+
+def grow(path: str, size: int, guest: str) -> None:
+    """Grow the file of a guest that is off; one that runs is grown through libvirt. Never shrinks."""
+    header = read_header(path)
+    if header is not None and header.size < size:
+        _qemu_img(["qemu-img", "resize", "-q", "-f", "qcow2", path, str(size)], guest, f"grow {path}")
+
+
+def _qemu_img(words: list[str], guest: str, purpose: str) -> None:
+    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise DriverError(f"guest {guest}: cannot {purpose}: {done.stderr.strip() or f'qemu-img: {done.returncode}'}")

@@ -1,0 +1,153 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Edits of a domain's persistent XML: each changes what we manage and leaves everything else as it is."""
+
+from __future__ import annotations
+
+import copy
+import typing as t
+import xml.etree.ElementTree as ET
+
+from ._kvm_parse import serial_of
+from ._kvm_xml import cpu_element, disk_element, drive_element, firmware_elements, free_target, memory_of, nic_element
+from ._spec import NicSpec
+
+
+def set_type(domain: ET.Element, domain_type: str) -> None:
+    domain.set("type", domain_type)
+
+
+def set_vcpus(domain: ET.Element, vcpus: int, most: int) -> None:
+    """`most` is the highest number that the guest can be given while it runs."""
+    vcpu = _child(domain, "vcpu")
+    vcpu.text = str(most)
+    vcpu.set("current", str(vcpus))
+    _drop(domain, "vcpus")  # the state of each vCPU; libvirt writes it anew
+
+
+def set_memory(domain: ET.Element, size: int) -> None:
+    for tag in ("memory", "currentMemory"):
+        found = _child(domain, tag)
+        found.set("unit", "KiB")
+        found.text = str(memory_of(size) // 1024)
+
+
+def set_cpu(domain: ET.Element, model: str, features: t.Iterable[tuple[str, str]]) -> None:
+    """Mode, model and features; topology, NUMA cells and cache stay."""
+    old = domain.find("cpu")
+    new = cpu_element(model, features)
+    if old is not None:
+        if new is not None:
+            new.extend(child for child in old if child.tag not in ("model", "feature", "vendor"))
+        domain.remove(old)
+    if new is not None:
+        domain.append(new)
+
+
+def set_firmware(domain: ET.Element, firmware: str) -> None:
+    system = _child(domain, "os")
+    for tag in ("firmware", "loader", "nvram"):
+        _drop(system, tag)
+    system.attrib.pop("firmware", None)
+    attributes, children = firmware_elements(firmware)
+    system.attrib.update(attributes)
+    system.extend(children)
+
+
+def put_nic(domain: ET.Element, nic: NicSpec) -> None:
+    """Add a NIC, or change the one that has its MAC."""
+    found = find_nic(domain, nic.mac)
+    if found is None:
+        _devices(domain).append(nic_element(nic))
+    else:
+        connect_nic(found, nic)
+        _drop(found, "mtu")
+        if nic.mtu is not None:
+            ET.SubElement(found, "mtu", {"size": str(nic.mtu)})
+
+
+def connect_nic(interface: ET.Element, nic: NicSpec) -> None:
+    """Point an <interface> to the spec's bridge; nothing else of it changes."""
+    interface.set("type", "bridge")
+    source = _child(interface, "source")
+    source.attrib.clear()
+    source.set("bridge", nic.bridge)
+
+
+def remove_nic(domain: ET.Element, mac: str) -> None:
+    found = find_nic(domain, mac)
+    if found is not None:
+        _devices(domain).remove(found)
+
+
+def put_disk(domain: ET.Element, name: str, path: str) -> str:
+    """Add a disk, or point ours of that name to `path`; return its target."""
+    found = find_disk(domain, name)
+    if found is None:
+        target = free_target(_targets(domain))
+        _devices(domain).append(disk_element(name, path, target))
+        return target
+    _child(found, "source").set("file", path)
+    target_element = _child(found, "target")
+    return target_element.get("dev", "")
+
+
+def remove_disk(domain: ET.Element, name: str) -> None:
+    found = find_disk(domain, name)
+    if found is not None:
+        _devices(domain).remove(found)
+
+
+def put_seed(domain: ET.Element, path: str | None) -> None:
+    """Insert a seed into the drive for it, or (None) take it out."""
+    drive = find_disk(domain, "seed", "cdrom")
+    if drive is None:
+        if path is not None:
+            _devices(domain).append(drive_element(path))
+        return
+    _drop(drive, "source")
+    if path is not None:
+        drive.insert(1, ET.Element("source", {"file": path}))
+
+
+def find_nic(domain: ET.Element, mac: str) -> ET.Element | None:
+    for interface in domain.findall("devices/interface"):
+        found = interface.find("mac")
+        if found is not None and found.get("address", "").lower() == mac:
+            return interface
+    return None
+
+
+def find_disk(domain: ET.Element, name: str, device: str = "disk") -> ET.Element | None:
+    wanted = serial_of(name)
+    for disk in domain.findall("devices/disk"):
+        if disk.get("device", "disk") == device and disk.findtext("serial") == wanted:
+            return disk
+    return None
+
+
+def without_address(device: ET.Element) -> ET.Element:
+    """A copy that libvirt may put at another address."""
+    made = copy.deepcopy(device)
+    for tag in ("address", "alias"):
+        _drop(made, tag)
+    return made
+
+
+def _devices(domain: ET.Element) -> ET.Element:
+    return _child(domain, "devices")
+
+
+def _targets(domain: ET.Element) -> set[str]:
+    return {target.get("dev", "") for target in domain.findall("devices/disk/target")}
+
+
+def _child(parent: ET.Element, tag: str) -> ET.Element:
+    found = parent.find(tag)
+    return found if found is not None else ET.SubElement(parent, tag)
+
+
+def _drop(parent: ET.Element, tag: str) -> None:
+    for found in parent.findall(tag):
+        parent.remove(found)

@@ -1,0 +1,137 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Power: start, shut down, power off, pause, resume, and what a wished state needs of them."""
+
+from __future__ import annotations
+
+import functools
+import time
+import typing as t
+
+from ._driver import DriverError, Seen
+from ._kvm_connection import require_libvirt, told, unless
+from ._kvm_world import Phase, Plan
+
+#: Seconds between two looks at a guest that shuts down.
+_LOOK = 0.5
+#: A guest that is still booting ignores the first request: it is repeated.
+_ASK_AGAIN = 15.0
+
+#: The state in which a wished power state leaves a guest.
+POWERED = {"running": "running", "paused": "paused", "stopped": "stopped"}
+
+
+def plan_power(plan: Plan) -> None:
+    """Record the difference in state and the steps that make it true. Starting and stopping are never done twice."""
+    seen, wanted = plan.seen, plan.spec.state
+    if wanted == "absent":
+        return
+    now = seen.state if seen else None
+    if plan.offline and seen is not None and plan.native.active:
+        _plan_stop(plan, seen)
+        after = now if wanted == "present" else POWERED[wanted]
+        if wanted in ("running", "paused") or (wanted == "present" and now in ("running", "paused")):
+            _plan_start(plan, after == "paused")
+        if wanted != "present":
+            plan.difference.compare("state", now, POWERED[wanted])
+        return
+    if wanted == "present":
+        return
+    if not plan.difference.compare("state", now, POWERED[wanted]):
+        return
+    if now in (None, "stopped"):
+        if wanted != "stopped":
+            _plan_start(plan, wanted == "paused")
+    elif wanted == "running":
+        plan.add(Phase.POWER, "resume", functools.partial(resume, plan))
+    elif wanted == "paused":
+        plan.add(Phase.POWER, "pause", functools.partial(pause, plan))
+
+
+def _plan_stop(plan: Plan, seen: Seen) -> None:
+    if seen.state == "crashed":
+        plan.add(Phase.STOP, "power off (crashed)", functools.partial(power_off, plan))
+    else:
+        plan.add(Phase.STOP, "shut down", functools.partial(stop, plan))
+
+
+def _plan_start(plan: Plan, paused: bool) -> None:
+    plan.restarts = plan.native.active if plan.seen else False
+    plan.add(Phase.POWER, "start paused" if paused else "start", functools.partial(start, plan, paused))
+
+
+def lookup(plan: Plan) -> t.Any:
+    """The virDomain of the plan's guest as it is now."""
+    with told(plan.spec.name, "find it"):
+        return plan.world.connection.lookupByUUIDString(plan.spec.uuid)
+
+
+def start(plan: Plan, paused: bool) -> None:
+    lib = require_libvirt()
+    with told(plan.spec.name, "start it"):
+        lookup(plan).createWithFlags(lib.VIR_DOMAIN_START_PAUSED if paused else 0)
+
+
+def pause(plan: Plan) -> None:
+    with told(plan.spec.name, "pause it"):
+        lookup(plan).suspend()
+
+
+def resume(plan: Plan) -> None:
+    """Resume a paused guest, or wake one that put itself to sleep."""
+    domain = lookup(plan)
+    with told(plan.spec.name, "resume it"):
+        if plan.native.suspended:
+            domain.pMWakeup(0)
+        else:
+            domain.resume()
+
+
+def power_off(plan: Plan) -> None:
+    """As if the plug was pulled."""
+    with told(plan.spec.name, "power it off"), unless("VIR_ERR_OPERATION_INVALID"):
+        lookup(plan).destroy()
+
+
+def ask(plan: Plan) -> None:
+    """Press the ACPI button, without waiting. Not by the guest agent: one that hangs would hang us."""
+    lib = require_libvirt()
+    domain = lookup(plan)
+    button = 0 if plan.world.platform.simulator else lib.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
+    with told(plan.spec.name, "ask it to shut down"), unless("VIR_ERR_OPERATION_INVALID"):  # it has stopped already
+        if domain.state()[0] == lib.VIR_DOMAIN_PAUSED:  # a paused guest cannot hear the button
+            domain.resume()
+        domain.shutdownFlags(button)
+
+
+def stop(plan: Plan) -> None:
+    """Shut down; power off after `shutdown_timeout` only with `force_stop`."""
+    options = plan.world.options
+    domain = lookup(plan)
+    if options.shutdown_timeout > 0 and _stopped_in_time(plan, domain, options.shutdown_timeout):
+        return
+    if not options.force_stop:
+        raise DriverError(
+            f"guest {plan.spec.name}: still running {options.shutdown_timeout:g} s after it was asked to shut down."
+            f" Look at its console (`virsh console {plan.spec.name}`), raise shutdown_timeout, or power it off with"
+            " force_stop: true"
+        )
+    power_off(plan)
+
+
+def _stopped_in_time(plan: Plan, domain: t.Any, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    ask_at = time.monotonic()
+    while True:
+        with told(plan.spec.name, "see whether it stopped"):
+            if not domain.isActive():
+                return True
+        now = time.monotonic()
+        if now >= deadline:
+            return False
+        if now >= ask_at:
+            ask(plan)
+            ask_at = now + _ASK_AGAIN
+        else:
+            time.sleep(_LOOK)
