@@ -61,7 +61,7 @@ def _build(sections: Sections, context: Context) -> Cluster:
     check_partitions(guest_partitions, sections.guest_partitions, partitions, hosts, context)
     complete = sections.complete(context)
     rules = build_rules(sections.rules, guests, hosts, partitions, context, complete=complete)
-    images = build_images(sections.images)
+    images = build_images(sections.images, context)
     _check_references(sections, networks, pools, partitions, enclosures, context)
     _check_group_names(sections, hosts, partitions, enclosures, context)
     root = sections.root

@@ -72,7 +72,7 @@ class Text(Kind):
 
     def __init__(self, pattern: str | None = None, words: str = "a text", *, length: int = 1000) -> None:
         self.pattern, self.words, self.length = pattern, words, length
-        self._match = re.compile(pattern).match if pattern else None
+        self._match = re.compile(pattern).fullmatch if pattern else None
 
     def read(self, node: Node, path: str, context: Context) -> t.Any:
         kind = kind_of(node)
@@ -145,7 +145,7 @@ class Choice(Text):
     """One of a few words; `later` maps a word that will come to what is missing."""
 
     def __init__(self, *choices: str, later: t.Mapping[str, str] | None = None) -> None:
-        super().__init__(None, f"one of {', '.join(choices)}")
+        super().__init__(None, f"{'one of ' if len(choices) > 1 else ''}{', '.join(choices)}")
         self.choices, self.later = choices, later or {}
 
     def convert(self, text: str, node: Node, path: str, context: Context) -> t.Any:
@@ -249,10 +249,12 @@ class ListOf(Kind):
 class Names(Kind):
     """Names of machines: ranges, as a text or a list of texts. A name given twice is an error."""
 
-    def __init__(self, what: str, pattern: str, words: str) -> None:
+    def __init__(self, what: str, pattern: str, words: str, example: str) -> None:
         self.what, self.detail = what, words
-        self.words = f"names of {what}s, such as 'wn[001:164]', 'a,b' or a list of these"
-        self._match = re.compile(pattern).match
+        self.words = (
+            f"names of {what}{'e' if what.endswith('S') else ''}s, such as '{example}', 'a,b' or a list of these"
+        )
+        self._match = re.compile(pattern).fullmatch
 
     def read(self, node: Node, path: str, context: Context) -> t.Any:
         kind = kind_of(node)
@@ -396,7 +398,7 @@ class Named(Kind):
     def __init__(self, what: str, kind: Kind, pattern: str, words: str) -> None:
         self.what, self.kind, self.detail, self.pattern = what, kind, words, pattern
         self.words = f"a mapping of {what} names"
-        self._match = re.compile(pattern).match
+        self._match = re.compile(pattern).fullmatch
 
     def read(self, node: Node, path: str, context: Context) -> t.Any:
         if kind_of(node) != "mapping":

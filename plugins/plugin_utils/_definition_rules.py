@@ -9,7 +9,7 @@ import typing as t
 
 from ._definition_kinds import Record
 from ._definition_sections import some
-from ._definition_yaml import Context
+from ._definition_yaml import Context, holds_vaulted
 from ._model import Guest, GuestPartition, Host, HostPartition, Image, Rule, Where
 
 
@@ -91,7 +91,11 @@ def check_partitions(
             check_level(item.get("of", "host"), partition.on, host_partitions, hosts, item.where("of"), context)
 
 
-def build_images(records: t.Mapping[str, Record]) -> dict[str, Image]:
+def build_images(records: t.Mapping[str, Record], context: Context) -> dict[str, Image]:
+    for record in records.values():
+        if "vars" in record and holds_vaulted(record["vars"]):
+            message = "holds a !vault value; what a role writes into an image is there for everybody who has the image"
+            context.error_at(record.where("vars"), None, message)
     return {
         name: Image(
             name,

@@ -8,6 +8,7 @@ A key whose machinery comes later stands here with `later`: it is refused with t
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from ..module_utils._spec import FIRMWARES, HYPERVISORS, STATES
@@ -48,8 +49,8 @@ _GUEST_WORDS = "a DNS label: lower-case letters, digits and '-', at most 63, no 
 _VCPUS = Integer(1, 4096)
 _ADDRESSES = ListOf(Converted(values.ip_address, "an IP address such as 10.0.4.77"), lone=True)
 
-HOSTS = Names("HostOS", values.HOST_PATTERN, _HOST_WORDS)
-GUESTS = Names("guest", values.GUEST_PATTERN, _GUEST_WORDS)
+HOSTS = Names("HostOS", values.HOST_PATTERN, _HOST_WORDS, "node[01:20]")
+GUESTS = Names("guest", values.GUEST_PATTERN, _GUEST_WORDS, "wn[001:164]")
 LEVEL = Text(values.NAME_PATTERN, "the name of a level such as rack; 'host' is the machine itself")
 
 NETWORK = Mapping(
@@ -125,7 +126,6 @@ HOST_PARTITION = Mapping(
                         shown="what `hostos` measured and recorded"),
         "pool": Key(Ref("pool"), "Where root disks live unless the guest says otherwise.",
                     shown="`local`, or the only pool there is"),
-        "cpu_model": Key(Flag(), "", later="a CPU model belongs to guest partitions"),
     },
     name="host partition",
 )  # fmt: skip
@@ -197,7 +197,7 @@ _IMAGE = Key(Ref("image"), "Makes it a guest partition: what the root disks star
 
 OVERRIDE = Mapping(
     {
-        **_optional({"image": _IMAGE, "on": _ON, **GUEST_KEYS}),
+        **_optional({"image": dataclasses.replace(_IMAGE, help="Another image."), "on": _ON, **GUEST_KEYS}),
         "renamed_from": Key(Text(values.GUEST_PATTERN, _GUEST_WORDS),
                             "Former name of this guest: it is renamed in place and keeps everything it has."),
     },
@@ -276,7 +276,15 @@ class Image(Kind):
         return BAD if known is BAD else BUILDERS[known].read(node, path, context)
 
     def schema(self) -> dict[str, t.Any]:
-        return {"oneOf": [{**kind.schema(), "title": name} for name, kind in BUILDERS.items()]}
+        return {
+            "type": "object",
+            "required": ["builder"],
+            "properties": {"builder": _BUILDER.kind.schema()},
+            "allOf": [
+                {"if": {"properties": {"builder": {"const": name}}}, "then": kind.schema()}
+                for name, kind in BUILDERS.items()
+            ],
+        }
 
 
 _BUILDER = Key(Choice("debian", "import"), "How the image is made.", required=True)
@@ -344,7 +352,11 @@ class Rule(Kind):
         return record
 
     def schema(self) -> dict[str, t.Any]:
-        return {"oneOf": [{**kind.schema(), "title": name} for name, kind in RULES.items()]}
+        return {
+            "type": "object",
+            "oneOf": [{"required": [name]} for name in RULES],
+            "allOf": [{"if": {"required": [name]}, "then": kind.schema()} for name, kind in RULES.items()],
+        }
 
 
 def _named(what: str, kind: Kind) -> Named:

@@ -77,7 +77,7 @@ def ip_span(text: str) -> tuple[IPAddress, IPAddress]:
 
 def mac(text: str) -> str:
     """Lower case with colons."""
-    if not re.match(MAC_PATTERN, text):
+    if not re.fullmatch(MAC_PATTERN, text):
         raise ValueError("expected a MAC such as 52:54:00:00:00:77")
     plain = text.lower().replace("-", ":")
     if int(plain[:2], 16) & 1 or plain == "00:00:00:00:00:00":

@@ -238,6 +238,15 @@ def free(node: Node, path: str, context: Context) -> t.Any:
     return None
 
 
+def holds_vaulted(value: t.Any) -> bool:
+    """Whether plain data has a vaulted value anywhere."""
+    if isinstance(value, dict):
+        return any(holds_vaulted(item) for item in value.values())
+    if isinstance(value, list):
+        return any(holds_vaulted(item) for item in value)
+    return isinstance(value, Vaulted)
+
+
 _RESOLVER = yaml.resolver.Resolver()
 
 

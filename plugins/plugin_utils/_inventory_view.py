@@ -127,7 +127,7 @@ def _add_guests(cluster: Cluster, state: LedgerState, groups: dict[str, ViewGrou
                 if row.uuid in addresses:
                     variables["ansible_host"] = addresses[row.uuid]
                 key = state.host_keys.get(row.uuid)
-                if key is not None and _KEY.match(key.key):
+                if key is not None and _KEY.fullmatch(key.key):
                     variables["oscarv_host_key"] = key.key
                     variables["ansible_ssh_common_args"] = _SSH.format(name=guest.name, key=key.key)
 
@@ -154,7 +154,7 @@ def _first_addresses(state: LedgerState) -> dict[str, str]:
     """Guest uuid -> the first address of its first NIC that has one."""
     first: dict[str, tuple[int, str]] = {}
     for nic in state.nics.values():
-        if nic.position >= 0 and nic.addresses and nic.free_after is None and _ADDRESS.match(nic.addresses[0]):
+        if nic.position >= 0 and nic.addresses and nic.free_after is None and _ADDRESS.fullmatch(nic.addresses[0]):
             known = first.get(nic.guest)
             if known is None or nic.position < known[0]:
                 first[nic.guest] = (nic.position, nic.addresses[0])
