@@ -6,6 +6,7 @@
 Runs on the HostOS from standard input, with the wish as JSON in its only argument:
   bridges   [{name, uplink?, mtu?}]               bridges that may be built where they are missing
   networks  [{name, device, bridge, vlan?, mtu?}] what guests attach to; `device` must be there in the end
+  uplink    the device over which a bridge of a network may be built that `bridges` does not name; empty: none
   verb      present, or absent: take back everything that was built here
 and prints JSON: errors [text], files {path: text, or null to remove it} (those that differ), expect {device: {port,
 addressed}} and removed [device]. A bridge that is there and was not built by this collection is used as it is.
@@ -23,6 +24,7 @@ import typing as t
 NETWORK_DIR = pathlib.Path("/etc/systemd/network")
 #: Low enough to come before a distribution's, netplan's and an administrator's own files for the same link.
 PREFIX = "05-oscarv-"
+LEASES = pathlib.Path("/run/systemd/netif/leases")
 VLAN_DROP_IN = "oscarv-vlans.conf"
 HEADER = (
     "# Written by oscarv.virt for the bridges of guests; changed with `hostos`, taken back with its state absent.\n"
@@ -89,14 +91,18 @@ class Planner:
 
     def __init__(self, wish: dict[str, t.Any], links: dict[str, dict[str, t.Any]]) -> None:
         self.links = links
-        self.bridges = {bridge["name"]: bridge for bridge in wish["bridges"]}
         self.networks = wish["networks"]
+        self.bridges = {bridge["name"]: bridge for bridge in wish["bridges"]}
+        for name in {network["bridge"] for network in self.networks} - self.bridges.keys():
+            if wish["uplink"] and not (self.foreign(name) and links.get(wish["uplink"], {}).get("master") != name):
+                self.bridges[name] = {"name": name, "uplink": wish["uplink"]}
         self.files: dict[str, str] = {}
         self.expect: dict[str, dict[str, t.Any]] = {}
         self.errors: list[str] = []
 
     def plan(self) -> dict[str, t.Any]:
         for bridge in self.bridges.values():
+            self.attempt(self.check_alone, bridge)
             self.attempt(self.plan_bridge, bridge)
         for network in self.networks:
             self.attempt(self.check_network, network)
@@ -110,6 +116,13 @@ class Planner:
             step(item)
         except Refused as refused:
             self.errors.append(str(refused))
+
+    def check_alone(self, bridge: dict[str, t.Any]) -> None:
+        others = [
+            b["name"] for b in self.bridges.values() if b is not bridge and b.get("uplink") == bridge.get("uplink")
+        ]
+        if bridge.get("uplink") and others:
+            raise Refused(f"bridge {bridge['name']}: its uplink {bridge['uplink']} is wanted by {others[0]} too")
 
     def foreign(self, name: str) -> bool:
         """A device that is there and not ours."""
@@ -128,10 +141,10 @@ class Planner:
         device, bridge = network["device"], network["bridge"]
         link = self.links.get(device)
         if link is None:
-            if device not in self.expect:
+            if device not in self.expect and bridge not in self.bridges:  # else it was refused with its bridge
                 raise Refused(
                     f"network {network['name']}: the bridge {device} does not exist on this machine. Make it, or let it"
-                    f" be built: hostos_kvm_bridges: [{{name: {bridge}, uplink: DEVICE}}];"
+                    f" be built: hostos_kvm_uplink, or hostos_kvm_bridges: [{{name: {bridge}, uplink: DEVICE}}];"
                     f" devices here: {self.candidates()}"
                 )
         elif kind(link) != "bridge":
@@ -314,7 +327,7 @@ class Planner:
 
     def same_dhcp_identity(self, uplink: str, carried: list[tuple[str, list[str]]]) -> list[tuple[str, list[str]]]:
         """The IAID of the uplink's lease: without it a DHCP server takes the bridge for another machine."""
-        lease = pathlib.Path(f"/run/systemd/netif/leases/{self.links[uplink]['ifindex']}")
+        lease = LEASES / str(self.links[uplink]["ifindex"])
         chosen = [line for _part, lines in carried for line in lines if re.match(r"(ClientIdentifier|IAID)=", line)]
         if chosen or not lease.exists():
             return []

@@ -106,8 +106,11 @@ def apply() -> None:
     """Arm the roll-back, then act on its own: the act must survive the end of the connection that asked for it."""
     wish = json.loads(WISH.read_text())
     with locked():
-        if load_state()["state"] in PENDING:
-            raise SystemExit("another change of this machine's network waits for its confirmation or its roll-back")
+        if load_state()["state"] in PENDING and AT_BOOT.is_symlink():  # without it nothing was changed yet
+            raise SystemExit(
+                "another change of this machine's network waits for its confirmation or its roll-back;"
+                f" to take it back now: systemctl start {UNIT}"
+            )
         state = {
             "state": "armed",
             "before": {path: read(pathlib.Path(path)) for path in wish["files"]},
@@ -143,12 +146,12 @@ def networkd(question: str) -> bool:
 def rollback() -> None:
     with locked():
         state = load_state()
-        if state["state"] not in PENDING:
-            return
-        for path, text in state["before"].items():
-            write(pathlib.Path(path), text)
-        write(STATE, json.dumps({**state, "state": "rolled_back"}))
-        take_back(state)
+        # Every step can be done again, and the boot does it again where this is interrupted before the state says so.
+        if state["state"] in PENDING:
+            for path, text in state["before"].items():
+                write(pathlib.Path(path), text)
+            take_back(state)
+            write(STATE, json.dumps({**state, "state": "rolled_back"}))
         disarm()
 
 
@@ -196,8 +199,8 @@ def confirm() -> None:
                 f" what was tried: {WISH}"
             )
         if state["state"] == "acted" and not missing:
-            disarm()
             write(STATE, json.dumps({"state": "confirmed"}))
+            disarm()
             return
     if missing:
         rollback()

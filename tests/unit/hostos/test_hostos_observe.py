@@ -1,0 +1,127 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the role sees of its own in files of others, and libvirt's pools on libvirt's test driver."""
+
+from __future__ import annotations
+
+import pathlib
+import types
+import typing as t
+
+import libvirt
+import pytest
+from hostos_scripts import script
+
+MARKER = "oscarv.virt hostos_kvm"
+
+
+def block(content: str) -> str:
+    return f"# BEGIN {MARKER}\n{content}# END {MARKER}\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "differs"),
+    [
+        (block("a = 1\n") + "b = 2\n", False),
+        ("b = 2\n" + block("a = 1\n"), False),
+        (block("a = 2\n"), True),
+        (block("a = 1\n") + block("a = 1\n"), True),
+        ("a = 1\n", True),
+        ("", True),
+        (None, True),
+    ],
+)
+def test_a_block_is_there_whole_and_once_or_not(tmp_path: pathlib.Path, text: str | None, differs: bool) -> None:
+    path = tmp_path / "libvirtd.conf"
+    if text is not None:
+        path.write_text(text)
+    found = script("hostos_kvm", "observe").differing_blocks({str(path): "a = 1\n"}, MARKER)
+    assert found == ([str(path)] if differs else [])
+
+
+@pytest.fixture
+def connection() -> t.Iterator[libvirt.virConnect]:
+    """A hypervisor of its own in this process: one pool (default-pool), one network (default) that runs."""
+    opened = libvirt.open("test:///default")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def pools() -> types.ModuleType:
+    return script("hostos_kvm", "pools")
+
+
+def make(
+    pools: types.ModuleType, connection: libvirt.virConnect, pool: dict[str, t.Any], check: bool = False
+) -> list[str]:
+    objects = pools.Objects(connection, check)
+    there = {found.name(): found for found in connection.listAllStoragePools(0)}
+    objects.present(pool, there)
+    return list(objects.changes)
+
+
+def test_a_pool_is_made_once_and_check_mode_says_what_would_be_done(
+    pools: types.ModuleType, connection: libvirt.virConnect, tmp_path: pathlib.Path
+) -> None:
+    pool = {"name": "local", "type": "dir", "path": str(tmp_path / "pool")}
+    predicted = make(pools, connection, pool, check=True)
+    assert not (tmp_path / "pool").exists()
+    assert make(pools, connection, pool) == predicted
+    assert len(predicted) == 3
+    assert (tmp_path / "pool/builds").stat().st_mode & 0o777 == 0o755
+    made = connection.storagePoolLookupByName("local")
+    assert (made.isActive(), made.autostart()) == (1, 1)
+    assert make(pools, connection, pool) == []
+
+
+def test_what_somebody_changed_on_a_pool_is_mended(
+    pools: types.ModuleType, connection: libvirt.virConnect, tmp_path: pathlib.Path
+) -> None:
+    pool = {"name": "local", "type": "dir", "path": str(tmp_path / "pool")}
+    make(pools, connection, pool)
+    made = connection.storagePoolLookupByName("local")
+    made.destroy()
+    made.setAutostart(0)
+    (tmp_path / "pool").chmod(0o700)
+    assert len(make(pools, connection, pool)) == 3
+    assert (made.isActive(), made.autostart()) == (1, 1)
+    assert (tmp_path / "pool").stat().st_mode & 0o711 == 0o711, "QEMU runs as its own user"
+
+
+def test_absent_forgets_a_pool_and_keeps_its_files(
+    pools: types.ModuleType, connection: libvirt.virConnect, tmp_path: pathlib.Path
+) -> None:
+    pool = {"name": "local", "type": "dir", "path": str(tmp_path / "pool")}
+    make(pools, connection, pool)
+    (tmp_path / "pool/builds/precious").write_text("x")
+    objects = pools.Objects(connection, False)
+    objects.absent(pool, {found.name(): found for found in connection.listAllStoragePools(0)})
+    assert [found.name() for found in connection.listAllStoragePools(0)] == ["default-pool"]
+    assert (tmp_path / "pool/builds/precious").exists()
+
+
+def test_an_nfs_pool_says_whence_it_is_mounted(pools: types.ModuleType) -> None:
+    xml = pools.pool_xml({"name": "san", "type": "nfs", "path": "/san", "source": "nas:/export/a&b"})
+    assert "<host name='nas'/><dir path='/export/a&amp;b'/>" in xml
+
+
+def test_the_default_network_is_stopped_unless_a_guest_uses_it(
+    pools: types.ModuleType, connection: libvirt.virConnect
+) -> None:
+    network = connection.networkLookupByName("default")
+    network.setAutostart(1)
+    domain = connection.lookupByName("test")
+    xml = domain.XMLDesc(0).replace(
+        "</devices>", "<interface type='network'><source network='default'/></interface></devices>"
+    )
+    domain.destroy()
+    connection.defineXML(xml)
+    objects = pools.Objects(connection, False)
+    objects.stop_default_network()
+    assert objects.changes == []
+    connection.lookupByName("test").undefine()
+    objects.stop_default_network()
+    assert (network.isActive(), network.autostart()) == (0, 0)
+    assert len(objects.changes) == 2
