@@ -27,7 +27,7 @@ from ._driver import DriverError, MoveRequest, MoveResult
 from ._kvm_connection import advice, require_libvirt
 from ._kvm_move_files import Departure, Departures, Receipt, remove_files
 from ._kvm_move_job import Clock, migrate, pacer, shut_down
-from ._kvm_move_plan import MovePlan, make_plan
+from ._kvm_move_plan import MovePlan, Refused, make_plan
 from ._kvm_move_proof import SOURCE, TARGET, Proof, Unsettled, arrived, prove, where
 from ._kvm_move_target import Target
 from ._kvm_world import files_of
@@ -46,7 +46,7 @@ class Scene:
 
     @property
     def stones(self) -> Tombstones:
-        return Tombstones(self.driver.options.state_dir)
+        return self.driver.tombstones
 
     @property
     def departures(self) -> Departures:
@@ -68,7 +68,7 @@ def move(driver: KvmDriver, request: MoveRequest) -> MoveResult:
     target = Target(request.target, request.target_address, plaintext=request.plaintext)
     scene = Scene(driver)
     try:
-        return already(scene, request, target) or act(scene, look(driver, request, target), target)
+        return already(scene, request, target) or act(scene, look(scene, request, target), target)
     finally:
         target.close()
 
@@ -83,17 +83,18 @@ def already(scene: Scene, request: MoveRequest, target: Target) -> MoveResult | 
     return dataclasses.replace(result, pending=tuple(todo(*item) for item in AFTERWARDS))
 
 
-def look(driver: KvmDriver, request: MoveRequest, target: Target) -> MovePlan:
+def look(scene: Scene, request: MoveRequest, target: Target) -> MovePlan:
     """The plan; Refused with every reason against it. Changes nothing."""
-    seen = driver.observe_one(request.spec.uuid)
-    stones = Tombstones(driver.options.state_dir)
-    return make_plan(driver.connection, driver.pools, stones, seen, request, target)
+    if request.move and scene.departures.aborted(request.spec.uuid) == request.move:
+        raise Refused(request.spec.name, ["this move was aborted by oscarv.virt.settle meanwhile: plan again"])
+    return make_plan(scene.driver, scene.driver.observe_one(request.spec.uuid), request, target)
 
 
 def act(scene: Scene, plan: MovePlan, target: Target) -> MoveResult:
     """Make the plan true."""
     clock = Clock(plan.request.timeout)
     copied: dict[str, int] = {}
+    older = scene.stones.get(plan.uuid)
     _remember(scene, plan)
     try:
         if plan.restart:
@@ -105,7 +106,7 @@ def act(scene: Scene, plan: MovePlan, target: Target) -> MoveResult:
     except (DriverError, OSError, require_libvirt().libvirtError) as error:
         place = where(scene.driver, plan, target)
         if place != TARGET:  # there and not here: only libvirt's last word was lost
-            _take_back(scene, plan, target, error, place)
+            _take_back(scene, plan, target, error, place, older)
     return _finish(scene, plan, target, clock, copied)
 
 
@@ -180,9 +181,14 @@ def _prove_shared(plan: MovePlan, target: Target) -> None:
             )
 
 
-def _take_back(scene: Scene, plan: MovePlan, target: Target, error: Exception, place: str) -> t.NoReturn:
-    """The guest has not left: remove what was made on the target, forget the move, let the guest go on. Raises."""
-    words = _words(error)
+def _take_back(
+    scene: Scene, plan: MovePlan, target: Target, error: Exception, place: str, older: Tombstone | None
+) -> t.NoReturn:
+    """The guest has not left: remove what was made on the target, forget the move, let the guest go on. Raises.
+
+    `older`: the tombstone of a time when the guest was away before.
+    """
+    words = _words(error).removeprefix(f"guest {plan.guest}: ")
     if place != SOURCE:
         raise Unsettled(
             f"guest {plan.guest}: the move to {target.host} failed ({words}) and it is not certain what is where"
@@ -200,7 +206,10 @@ def _take_back(scene: Scene, plan: MovePlan, target: Target, error: Exception, p
             f" {target.host} ({late}). Run oscarv.virt.settle"
         ) from error
     scene.departures.remove(plan.uuid)
-    scene.stones.remove(plan.uuid)
+    if older is None:
+        scene.stones.remove(plan.uuid)
+    else:
+        scene.stones.write(older)
     try:
         _go_on(plan)
     except require_libvirt().libvirtError as late:

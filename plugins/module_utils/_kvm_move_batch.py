@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import dataclasses
 import typing as t
 
-from ._difference import Difference
+from . import _kvm_move_report as report
 from ._driver import DriverError, MoveRequest, MoveResult
-from ._kvm import KvmDriver, Options
-from ._kvm_connection import advice, require_libvirt
+from ._hypervisor import open_driver
+from ._kvm_connection import require_libvirt
 from ._kvm_move import NotMoved, Scene, act, already, look
 from ._kvm_move_plan import MovePlan, Refused
 from ._kvm_move_settle import Action, Settler
@@ -27,65 +28,64 @@ def run(params: Params, *, check: bool) -> dict[str, t.Any]:
     """What the module returns. Raises DriverError only where nothing at all could be looked at."""
     requests = _requests(params)
     actions = _actions(params)
-    options = Options(
-        uri=params["uri"], state_dir=params["state_dir"], shutdown_timeout=float(params["shutdown_timeout"])
-    )
-    driver = KvmDriver(options)
+    driver = open_driver(params, shutdown_timeout=params["shutdown_timeout"])
     try:
         with contextlib.ExitStack() as stack:
             if not check:
-                names = [request.spec.name for _wish, request in requests] + [action.guest for action in actions]
+                names = [request.spec.name for request in requests] + [action.guest for action in actions]
                 purpose = f"guest_migrate {' '.join(sorted(set(names))[:5])}"
-                stack.enter_context(hold(params["state_dir"], purpose, float(params["lock_timeout"])))
+                stack.enter_context(hold(params["state_dir"], purpose, params["lock_timeout"]))
             scene = Scene(driver, params["source"])
             settled = [_settle(Settler(scene, check), action) for action in actions]
             moves = _Moves(scene, check, stack).run(requests, params["parallel"])
     finally:
         driver.close()
-    return _summary(moves, settled)
+    return report.summary(moves, settled)
 
 
-def _requests(params: Params) -> list[tuple[Params, MoveRequest]]:
+def _requests(params: Params) -> list[MoveRequest]:
     """Every spec is read before anything is done. DriverError with all that are wrong."""
-    requests: list[tuple[Params, MoveRequest]] = []
-    errors = []
+    requests: list[MoveRequest] = []
+    errors = [f"parallel: found {params['parallel']}; allowed: 1 or more"] if params["parallel"] < 1 else []
     for wish in params["moves"]:
+        errors += [
+            f"move {wish['id']}: {key}: found {wish[key]}; allowed: 1 or more"
+            for key in ("bandwidth", "timeout")
+            if wish[key] is not None and wish[key] < 1
+        ]
         try:
-            spec = GuestSpec.from_plain(wish["spec"])
+            spec = GuestSpec.from_plain({**wish["spec"], "seed": None})
         except SpecError as error:
             errors.append(f"move {wish['id']}: {error}")
             continue
-        request = MoveRequest(
-            spec=spec,
-            target=wish["target"],
-            target_address=wish["target_address"],
-            mode=wish["mode"],
-            bandwidth=wish["bandwidth"],
-            timeout=wish["timeout"],
-            plaintext=wish["plaintext"],
-            move=wish["id"],
-        )
-        if any(request.spec.uuid == other.spec.uuid for _wish, other in requests):
+        if wish["guest"] not in (None, spec.name):
+            errors.append(f"move {wish['id']}: it is of guest {wish['guest']}, its spec of {spec.name}")
+        if any(spec.uuid == other.spec.uuid for other in requests):
             errors.append(f"guest {spec.name}: is in the list of moves twice")
-        requests.append((wish, request))
-    for key in ("bandwidth", "timeout"):
-        errors += [
-            f"move {wish['id']}: {key}: found {wish[key]}; allowed: 1 or more"
-            for wish in params["moves"]
-            if wish[key] is not None and wish[key] < 1
-        ]
-    if params["parallel"] < 1:
-        errors.append(f"parallel: found {params['parallel']}; allowed: 1 or more")
+        requests.append(_request(wish, spec))
     if errors:
         raise DriverError("; ".join(errors))
     return requests
+
+
+def _request(wish: Params, spec: GuestSpec) -> MoveRequest:
+    return MoveRequest(
+        spec=spec if wish["epoch"] is None else dataclasses.replace(spec, epoch=wish["epoch"]),
+        target=wish["target"],
+        target_address=wish["target_address"],
+        mode=wish["mode"],
+        bandwidth=wish["bandwidth"],
+        timeout=wish["timeout"],
+        plaintext=wish["plaintext"],
+        move=wish["id"],
+    )
 
 
 def _actions(params: Params) -> list[Action]:
     if params["settle"] and not params["cluster"]:
         raise DriverError("settle: cluster is needed, too")
     return [
-        Action(wish["action"], wish["uuid"], wish["guest"], wish["epoch"], params["cluster"])
+        Action(wish["action"], wish["uuid"], wish["guest"], wish["epoch"], params["cluster"], wish["move"])
         for wish in params["settle"]
     ]
 
@@ -109,11 +109,11 @@ class _Moves:
         self._stack = stack
         self._targets: dict[tuple[str, str, bool], Target | DriverError] = {}
 
-    def run(self, requests: t.Sequence[tuple[Params, MoveRequest]], parallel: int) -> list[dict[str, t.Any]]:
+    def run(self, requests: t.Sequence[MoveRequest], parallel: int) -> list[dict[str, t.Any]]:
         """First everything is looked at, then what was not refused is done. Results in the order of the requests."""
-        looked = [self._look(request) for _wish, request in requests]
+        looked = [self._look(request) for request in requests]
         with concurrent.futures.ThreadPoolExecutor(max_workers=parallel) as executor:
-            return list(executor.map(self._do, (request for _wish, request in requests), looked))
+            return list(executor.map(self._do, requests, looked))
 
     def _target(self, request: MoveRequest) -> Target:
         key = (request.target, request.target_address, request.plaintext)
@@ -133,108 +133,18 @@ class _Moves:
     def _look(self, request: MoveRequest) -> MovePlan | MoveResult | Exception:
         try:
             target = self._target(request)
-            return already(self._scene, request, target) or look(self._scene.driver, request, target)
+            return already(self._scene, request, target) or look(self._scene, request, target)
         except (DriverError, OSError, require_libvirt().libvirtError) as error:
             return error
 
     def _do(self, request: MoveRequest, looked: MovePlan | MoveResult | Exception) -> dict[str, t.Any]:
         if isinstance(looked, Exception):
-            return _failed(request, looked, certain=True)  # nothing has been changed
+            return report.failed(request, looked, certain=True)  # nothing has been changed
         if isinstance(looked, MoveResult):
-            return _result(request, looked)
+            return report.done(request, looked)
         if self._check:
-            way = "live" if looked.live else "cold"
-            return {
-                **_identity(request),
-                "changed": True,
-                "moved": False,
-                "mode": way,
-                "msg": f"would be moved {way} to {request.target}",
-                "warnings": list(looked.warnings),
-                "epoch_before": looked.mark.epoch,
-            }
+            return report.planned(request, looked)
         try:
-            return {
-                **_result(request, act(self._scene, looked, self._target(request))),
-                "epoch_before": looked.mark.epoch,
-            }
+            return report.done(request, act(self._scene, looked, self._target(request)), looked)
         except (DriverError, OSError, require_libvirt().libvirtError) as error:
-            return _failed(request, error, certain=isinstance(error, NotMoved))
-
-
-def _identity(request: MoveRequest) -> dict[str, t.Any]:
-    return {
-        "id": request.move,
-        "guest": request.spec.name,
-        "uuid": request.spec.uuid,
-        "target": request.target,
-        "epoch": request.spec.epoch,
-        "failed": False,
-        "uncertain": False,
-        "refused": [],
-        "warnings": [],
-        "pending": [],
-    }
-
-
-def _failed(request: MoveRequest, error: Exception, *, certain: bool) -> dict[str, t.Any]:
-    """`certain`: the guest is known to be here, as it was."""
-    text = str(error) if isinstance(error, DriverError) else f"guest {request.spec.name}: {error}{_advice(error)}"
-    return {
-        **_identity(request),
-        "failed": True,
-        "changed": False,
-        "moved": False,
-        "msg": text,
-        "refused": list(error.reasons) if isinstance(error, Refused) else [],
-        "uncertain": not certain,
-    }
-
-
-def _advice(error: Exception) -> str:
-    return advice(error) if isinstance(error, require_libvirt().libvirtError) else ""
-
-
-def _result(request: MoveRequest, result: MoveResult) -> dict[str, t.Any]:
-    return {
-        **_identity(request),
-        "changed": not result.already,
-        "moved": result.moved,
-        "failed": bool(result.message) and not result.already,
-        "msg": result.message,
-        "mode": result.mode,
-        "state": result.state,
-        "seconds": result.seconds,
-        "downtime_ms": result.downtime_ms,
-        "memory_bytes": result.memory_bytes,
-        "disks": list(result.disks),
-        "removed": list(result.removed),
-        "pending": list(result.pending),
-        "warnings": list(result.warnings),
-    }
-
-
-def _summary(moves: list[dict[str, t.Any]], settled: list[dict[str, t.Any]]) -> dict[str, t.Any]:
-    bad = [item["msg"] for item in (*settled, *moves) if item.get("failed")]
-    diffs = []
-    for item in moves:
-        before = item.pop("epoch_before", None)
-        difference = Difference(f"guest {item['guest']}")
-        if item["changed"]:
-            difference.compare("host", "this HostOS", item["target"])
-            difference.compare("epoch", before, item["epoch"])
-            diffs.append(difference.before_after())
-    for item in settled:
-        if item["changed"]:
-            difference = Difference(f"guest {item['guest']}: {item['action']}")
-            difference.compare("done", [], item["steps"])
-            diffs.append(difference.before_after())
-    return {
-        "changed": any(item["changed"] for item in (*moves, *settled)),
-        "failed": bool(bad),
-        "msg": "\n".join(bad),
-        "moves": moves,
-        "settled": settled,
-        "warnings": [text for item in moves for text in item["warnings"]],
-        "diff": diffs,
-    }
+            return report.failed(request, error, certain=isinstance(error, NotMoved))

@@ -73,8 +73,23 @@ class Departures:
     def remove(self, uuid: str) -> bool:
         return remove(self._path(uuid)) if self._directory.is_dir() else False
 
+    def abort(self, uuid: str, move: str) -> None:
+        """Whoever still wants to make this move, late, is refused: its intent is gone from the ledger."""
+        self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_json(self._aborted(uuid), {"move": move})
+
+    def aborted(self, uuid: str) -> str | None:
+        """The id of the guest's move that was aborted here last."""
+        try:
+            return str(json.loads(self._aborted(uuid).read_text(encoding="utf-8"))["move"])
+        except FileNotFoundError:
+            return None
+
     def _path(self, uuid: str) -> pathlib.Path:
         return self._directory / f"{uuid}.json"
+
+    def _aborted(self, uuid: str) -> pathlib.Path:
+        return self._directory / f"{uuid}.aborted"
 
 
 def receipt_name(guest: str) -> str:

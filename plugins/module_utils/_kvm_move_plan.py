@@ -13,7 +13,7 @@ import os
 import pathlib
 import typing as t
 
-from ._driver import DriverError, Mark, MoveRequest, Seen
+from ._driver import Capability, DriverError, Mark, MoveRequest, Seen
 from ._kvm_connection import told
 from ._kvm_domain import running_xml
 from ._kvm_move_files import receipt_name
@@ -22,7 +22,10 @@ from ._kvm_move_target import Target
 from ._kvm_observe import Native
 from ._paths import build_of, build_path, disk_path
 from ._spec import DiskSpec
-from ._tombstone import MOVING, Tombstones, refusal
+from ._tombstone import MOVING, Tombstone, refusal
+
+if t.TYPE_CHECKING:
+    from ._kvm import KvmDriver
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,23 +108,16 @@ class Refused(DriverError):
         super().__init__(f"guest {guest}: not moved, nothing was changed: " + "; ".join(reasons))
 
 
-def make_plan(
-    connection: t.Any,
-    pools: t.Mapping[str, str],
-    stones: Tombstones,
-    seen: Seen | None,
-    request: MoveRequest,
-    target: Target,
-) -> MovePlan:
+def make_plan(driver: KvmDriver, seen: Seen | None, request: MoveRequest, target: Target) -> MovePlan:
     """The plan of one move; Refused with everything that speaks against it."""
     guest = request.spec.name
-    reasons = _identity(stones, seen, request)
+    reasons = _identity(driver.tombstones.get(request.spec.uuid), seen, request)
     if reasons or seen is None:
         raise Refused(guest, reasons)
     with told(guest, f"look at both sides of its move to {request.target}"):
         live, restart, warnings, found = _way(request, seen)
         reasons += found
-        disks, found = _disks(request, seen, pools)
+        disks, found = _disks(request, seen, driver.pools)
         reasons += found
         variables = _variables(seen)
         files, found = _files(seen, disks, variables, live=live)
@@ -129,19 +125,19 @@ def make_plan(
         reasons += _occupied(request, target)
         if not reasons:
             plan = MovePlan(request, seen, live, disks, files, variables, disks[0].folder, warnings, restart)
+            reasons += _capability(driver.capabilities(), plan)
             reasons += _storage(plan, target)
             reasons += _network(seen, target)
-            reasons += platform_refusals(connection, target, running_xml(plan.domain), live=live)
+            reasons += platform_refusals(driver.connection, target, running_xml(plan.domain), live=live)
             reasons += tls_refusals(request, live)
     if reasons:
         raise Refused(guest, reasons)
     return plan
 
 
-def _identity(stones: Tombstones, seen: Seen | None, request: MoveRequest) -> list[str]:
+def _identity(stone: Tombstone | None, seen: Seen | None, request: MoveRequest) -> list[str]:
     """Is it there, is it ours, is this move newer than everything that is known here?"""
     spec = request.spec
-    stone = stones.get(spec.uuid)
     stale = refusal(spec.epoch, stone)
     if stone is not None and stone.state == MOVING and not stale:
         stale = (
@@ -201,7 +197,10 @@ def _disks(request: MoveRequest, seen: Seen, pools: t.Mapping[str, str]) -> tupl
             or entry["path"] != disk_path(directory, spec.cluster, spec.name, disk.name)
         ):
             where = entry["path"] or "not a file"
-            reasons.append(f"disk {entry['target']} ({where}) is not one that this collection made: detach it first")
+            reasons.append(
+                f"disk {entry['target']} ({where}) is not one of its spec's: detach it, or run oscarv.virt.deploy if it"
+                " has left the definition"
+            )
         elif entry["size"] is None:
             reasons.append(f"disk {disk.name}: {entry['path']} cannot be read as qcow2")
         elif entry["backing"] and not build_of(entry["backing"]):
@@ -253,6 +252,16 @@ def _occupied(request: MoveRequest, target: Target) -> list[str]:
     if target.domain_named(spec.name) is not None:
         return [f"{target.host} has another domain that is called {spec.name}; rename one of them"]
     return []
+
+
+def _capability(found: t.Mapping[str, Capability], plan: MovePlan) -> list[str]:
+    needed = ["live_move"] if plan.live else ["cold_move"]
+    needed += ["live_move_local_disk"] if plan.live and plan.copied else []
+    return [
+        f"capability {name} is missing on this HostOS: {found[name].reason}"
+        for name in needed
+        if not found[name].supported
+    ]
 
 
 def _storage(plan: MovePlan, target: Target) -> list[str]:

@@ -19,7 +19,7 @@ from ._kvm_move_files import Departure, Receipt, find_receipts, make_durable, re
 from ._kvm_move_proof import epochs, qemu_processes
 from ._kvm_move_target import Target
 from ._kvm_observe import Native
-from ._tombstone import MOVED, Tombstone
+from ._tombstone import MOVED, MOVING, Tombstone
 
 #: Name -> what it does, in the order in which they are taken on one HostOS.
 ACTIONS = {
@@ -40,6 +40,7 @@ class Action:
     guest: str
     epoch: int
     cluster: str
+    move: str | None = None  #: its id in the ledger
 
     def error(self, text: str) -> DriverError:
         return DriverError(f"guest {self.guest}: {self.action}: {text}; nothing was done. Run oscarv.virt.status")
@@ -129,15 +130,29 @@ class Settler:
         return [f"remove {path}" for path in removed] or ["forget the move"]
 
     def _drop_tombstone(self, action: Action) -> list[str]:
-        stone = self.scene.stones.get(action.uuid)
-        departure = self.scene.departures.get(action.uuid)
-        if stone is None and departure is None:
+        """Also keeps a late `guest_migrate` from making the move after all."""
+        departures = self.scene.departures
+        stone, departure = self.scene.stones.get(action.uuid), departures.get(action.uuid)
+        known = action.move in (None, departures.aborted(action.uuid))
+        if stone is None and departure is None and known:
             return []
-        if stone is not None and stone.epoch != action.epoch:
-            raise action.error(f"its tombstone has epoch {stone.epoch}, not {action.epoch}")
+        seen = self._seen(action)
+        if seen is None and (stone is None or stone.state == MOVING):
+            return self._forget(action, keep_stone=True)  # lost on both sides: only a newer epoch comes up here
+        if seen is None or seen.mark is None or (stone is not None and stone.epoch > seen.mark.epoch):
+            raise action.error(f"no copy of epoch {action.epoch} is here; somebody has moved it meanwhile")
+        if t.cast(Native, seen.native).job:
+            raise action.error(f"a job is active on it ({t.cast(Native, seen.native).job})")
+        return self._forget(action, keep_stone=False)
+
+    def _forget(self, action: Action, *, keep_stone: bool) -> list[str]:
+        departures = self.scene.departures
         if not self.check:
-            self.scene.departures.remove(action.uuid)
-            self.scene.stones.remove(action.uuid)
+            if action.move is not None:
+                departures.abort(action.uuid, action.move)
+            departures.remove(action.uuid)
+            if not keep_stone:
+                self.scene.stones.remove(action.uuid)
         return [f"forget the move, epoch {action.epoch}"]
 
 
@@ -149,8 +164,19 @@ def _prove_arrival(action: Action, departure: Departure) -> None:
         if domain is None or epochs(domain) != {departure.epoch_to}:
             raise action.error(f"{departure.target} does not have it with epoch {departure.epoch_to}")
         if departure.receipt is not None:
-            receipt = pathlib.PurePosixPath(departure.receipt)
-            if receipt.name in target.folder(str(receipt.parent)).sizes():
-                raise action.error(f"{departure.target} has not accepted its files yet ({receipt})")
+            _prove_copies(action, departure, departure.receipt, target)
     finally:
         target.close()
+
+
+def _prove_copies(action: Action, departure: Departure, receipt: str, target: Target) -> None:
+    there: dict[str, int] = {}
+    for folder in {str(pathlib.PurePosixPath(path).parent) for path in (*departure.files, receipt)}:
+        sizes = target.folder(folder).sizes()
+        there.update({str(pathlib.PurePosixPath(folder) / name): size for name, (size, _disk) in sizes.items()})
+    if receipt in there:
+        raise action.error(f"{departure.target} has not accepted its files yet ({receipt})")
+    for path in departure.files:
+        here = pathlib.Path(path)
+        if here.exists() and there.get(path, -1) < here.stat().st_size:
+            raise action.error(f"{departure.target} does not have all of {path}")

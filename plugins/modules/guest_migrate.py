@@ -27,6 +27,7 @@ description:
 extends_documentation_fragment:
   - oscarv.virt.attributes
   - oscarv.virt.attributes.actiongroup_virt
+  - oscarv.virt.hypervisor
 attributes:
   check_mode:
     support: full
@@ -41,22 +42,8 @@ attributes:
     details:
       - A guest that is on the target with the epoch of the move, and not here, is reported as moved already.
 requirements:
-  - python3-libvirt on this HostOS
   - libvirt on the targets listening for TLS, with certificates of one authority, as P(oscarv.virt.hostos_kvm#role) sets it up
 options:
-  hypervisor:
-    description: Which driver moves.
-    type: str
-    choices: [kvm]
-    default: kvm
-  uri:
-    description: The connection to the hypervisor of this HostOS.
-    type: str
-    default: qemu:///system
-  state_dir:
-    description: Where tombstones, the lock and the notes about moves are kept. The same as for M(oscarv.virt.guest).
-    type: path
-    default: /var/lib/oscarv-host
   source:
     description: The inventory name of this HostOS, for messages and for RV(moves[].pending).
     type: str
@@ -72,9 +59,15 @@ options:
         type: str
         required: true
       spec:
-        description: The guest's spec as M(oscarv.virt.assign) gives it, with the epoch that the ledger gave to this move.
+        description: The guest's spec as M(oscarv.virt.assign) gives it. Its C(seed) is not looked at and may be left out.
         type: dict
         required: true
+      epoch:
+        description: The epoch that the ledger gave to this move. If not set, that of O(moves[].spec).
+        type: int
+      guest:
+        description: The guest's name. If set, O(moves[].spec) must be of that guest.
+        type: str
       target:
         description: The inventory name of the target HostOS.
         type: str
@@ -149,12 +142,12 @@ options:
     default: 1
   shutdown_timeout:
     description: Seconds that a guest gets to shut down for a cold move.
-    type: int
-    default: 120
+    type: float
+    default: 120.0
   lock_timeout:
     description: Seconds to wait for whoever else changes guests on this HostOS.
-    type: int
-    default: 60
+    type: float
+    default: 60.0
 seealso:
   - module: oscarv.virt.guest
   - module: oscarv.virt.ledger
@@ -166,7 +159,8 @@ EXAMPLES = r"""
     source: "{{ inventory_hostname }}"
     moves:
       - id: "{{ begun.moves[0].id }}"
-        spec: "{{ spec | combine({'epoch': begun.moves[0].epoch_to}) }}"
+        spec: "{{ assigned.specs[inventory_hostname][0] }}"
+        epoch: "{{ begun.moves[0].epoch_to }}"
         target: node02
         target_address: 10.0.0.2
         bandwidth: 104857600
@@ -189,6 +183,14 @@ moves:
     id:
       description: The id of the move.
       type: str
+    outcome:
+      description:
+        - V(committed) - it is proved that the guest is on the target and not here. V(aborted) - it is certain that it is here, as it was.
+        - V(unknown) - it is not certain; P(oscarv.virt.settle#playbook) finds out. V(planned) - check mode.
+      type: str
+    message:
+      description: The same as RV(moves[].msg), for the ledger.
+      type: str
     guest:
       description: The guest's name.
       type: str
@@ -208,15 +210,12 @@ moves:
       description: Whether something went wrong.
       type: bool
     msg:
-      description: What went wrong, or that the guest was moved already, or what would be done.
+      description: What was done, would be done, or went wrong, in a sentence.
       type: str
     refused:
       description: Each reason why the move was not begun. Empty if it was.
       type: list
       elements: str
-    uncertain:
-      description: Whether it is not certain on which side the guest is. P(oscarv.virt.settle#playbook) finds out.
-      type: bool
     mode:
       description: V(live) or V(cold), as it was (would be) done.
       type: str
@@ -278,14 +277,16 @@ settled:
 from ansible.module_utils.basic import AnsibleModule
 
 from ..module_utils._driver import DriverError
+from ..module_utils._hypervisor import ARGUMENTS
 from ..module_utils._kvm_move_batch import run
-from ..module_utils._paths import STATE_DIR
 
 
 def main() -> None:
     move = {
         "id": {"type": "str", "required": True},
         "spec": {"type": "dict", "required": True},
+        "guest": {"type": "str"},
+        "epoch": {"type": "int"},
         "target": {"type": "str", "required": True},
         "target_address": {"type": "str", "required": True},
         "mode": {"type": "str", "choices": ["live", "cold", "auto"], "default": "auto"},
@@ -304,16 +305,14 @@ def main() -> None:
     }
     module = AnsibleModule(
         argument_spec={
-            "hypervisor": {"type": "str", "choices": ["kvm"], "default": "kvm"},
-            "uri": {"type": "str", "default": "qemu:///system"},
-            "state_dir": {"type": "path", "default": STATE_DIR},
+            **ARGUMENTS,
             "source": {"type": "str", "default": ""},
             "moves": {"type": "list", "elements": "dict", "default": [], "options": move},
             "settle": {"type": "list", "elements": "dict", "default": [], "options": settle},
             "cluster": {"type": "str"},
             "parallel": {"type": "int", "default": 1},
-            "shutdown_timeout": {"type": "int", "default": 120},
-            "lock_timeout": {"type": "int", "default": 60},
+            "shutdown_timeout": {"type": "float", "default": 120.0},
+            "lock_timeout": {"type": "float", "default": 60.0, "no_log": False},
         },
         supports_check_mode=True,
     )

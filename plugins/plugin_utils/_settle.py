@@ -202,7 +202,8 @@ def _after_commit(state: LedgerState, move: MoveRow, source: Side, target: Side)
 
 def _after_abort(state: LedgerState, move: MoveRow, source: Side, target: Side) -> list[dict[str, t.Any]]:
     made = ["undefine"] * (target.seen is not None) + ["remove_leftovers"]
-    return _todo(state, move, target, *made) + _todo(state, move, source, "drop_tombstone")
+    # The source first: who still works on this move holds the lock there, and who comes later is refused there.
+    return _todo(state, move, source, "drop_tombstone") + _todo(state, move, target, *made)
 
 
 def _resolved(

@@ -107,15 +107,18 @@ int main(void) {
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(7777)};
     memcpy(&to.sin_addr, mac + 2, 4);
     ((unsigned char *)&to.sin_addr)[3] = 1;
-    int button = -1;
+    int inputs[8], known = 0;
     printf("beacon: up\n");
     for (unsigned long n = 0;; n++, nap(10)) {
         char text[160];
         int len = snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x %s %lu %u %u", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], boot, n, s->blocks, s->bad);
         sendto(sock, text, len, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof to);
-        if (button < 0 && n % 100 == 0) button = open("/dev/input/event0", O_RDONLY | O_NONBLOCK);
+        char input[32];
+        snprintf(input, sizeof input, "/dev/input/event%d", known);
+        if (n % 100 == 0 && known < 8 && (inputs[known] = open(input, O_RDONLY | O_NONBLOCK)) >= 0) known++;
         struct input_event e;
-        while (button >= 0 && read(button, &e, sizeof e) == sizeof e)
-            if (e.type == EV_KEY && e.code == KEY_POWER) { sync(); reboot(RB_POWER_OFF); }
+        for (int i = 0; i < known; i++)
+            while (read(inputs[i], &e, sizeof e) == sizeof e)
+                if (e.type == EV_KEY && e.code == KEY_POWER) { sync(); reboot(RB_POWER_OFF); }
     }
 }

@@ -126,9 +126,9 @@ def test_after_a_commit_the_source_is_cleaned() -> None:
     assert (first["uuid"], first["guest"], first["move"]) == (ledgers.uuid(1), "wn1", "move-1")
 
 
-def test_after_an_abort_the_target_is_cleaned_and_the_source_may_start_again() -> None:
+def test_after_an_abort_the_source_may_start_again_and_the_target_is_cleaned() -> None:
     _decision, outcome, _after = run(SOURCE["stopped"], GONE)
-    assert steps(outcome) == [("node02", "remove_leftovers", 2), ("node01", "drop_tombstone", 1)]
+    assert steps(outcome) == [("node01", "drop_tombstone", 1), ("node02", "remove_leftovers", 2)]
 
 
 def test_rounds_keep_the_order_of_each_guest_and_let_hosts_work_at_the_same_time() -> None:
@@ -148,9 +148,9 @@ def test_rounds_keep_the_order_of_each_guest_and_let_hosts_work_at_the_same_time
         [
             ("wn1", "node01", "write_tombstone"),
             ("wn2", "node02", "write_tombstone"),
-            ("wn3", "node02", "remove_leftovers"),
+            ("wn3", "node01", "drop_tombstone"),
         ],
-        [("wn1", "node02", "accept"), ("wn2", "node01", "accept"), ("wn3", "node01", "drop_tombstone")],
+        [("wn1", "node02", "accept"), ("wn2", "node01", "accept"), ("wn3", "node02", "remove_leftovers")],
         [("wn1", "node01", "remove_leftovers"), ("wn2", "node02", "remove_leftovers")],
     ]
 
