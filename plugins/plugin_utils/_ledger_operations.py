@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
+from ._definition_units import UnitError, size
 from ._ledger_observe import nics_by_guest, released
 from ._ledger_outcome import Outcome, Refused, Stamp
 from ._ledger_rows import BuildRow, Changes, GuestRow, HostBuildRow, HostRow, LedgerState
@@ -88,6 +89,11 @@ def _measured(cluster: Cluster, row: HostRow, info: t.Any, stamp: Stamp) -> Host
 def _number(host: str, key: str, value: t.Any) -> int | None:
     if value is None:
         return None
+    if isinstance(value, str) and not key.endswith("vcpus"):  # a capacity that people wrote
+        try:
+            return size(value)
+        except UnitError as error:
+            raise Refused([f"host {host}: {key}: {error}"]) from error
     if isinstance(value, bool) or not isinstance(value, (int, float)) or value < 0:
         raise Refused([f"host {host}: {key}: found {value!r}; allowed: a number, 0 or more (sizes in bytes)"])
     return int(value)

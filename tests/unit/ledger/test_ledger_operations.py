@@ -80,6 +80,13 @@ def test_measuring_keeps_what_operators_said(cluster: Cluster) -> None:
     assert (row.maintenance, row.fenced, row.vcpus) == ("fan", "x", 8)
 
 
+def test_a_capacity_may_be_written_with_units(cluster: Cluster) -> None:
+    info = {**INFO["hostos"], "capacity": {"vcpus": 4, "memory": "4 GiB", "disk": "20 GB"}}
+    (row,) = operations.record_hosts(cluster, ledgers.state(), {"node01": info}, S).changes.hosts
+    assert (row.vcpus, row.memory) == (4, 4 * 2**30)
+    assert row.disk is not None and 0 <= row.disk - 20 * 10**9 < 2**20
+
+
 @pytest.mark.parametrize(
     ("infos", "words"),
     [
@@ -88,6 +95,10 @@ def test_measuring_keeps_what_operators_said(cluster: Cluster) -> None:
         ({"node01": {}}, ["node01", "hostos_info"]),
         ({"node01": {"hostos": {**INFO["hostos"], "capacity": {"vcpus": "8"}}}}, ["node01", "capacity.vcpus", "'8'"]),
         ({"node01": {"hostos": {**INFO["hostos"], "foreign": {"disk": -1}}}}, ["node01", "foreign.disk", "-1"]),
+        (
+            {"node01": {"hostos": {**INFO["hostos"], "capacity": {"memory": "4096"}}}},
+            ["node01", "capacity.memory", "unit"],
+        ),
         ({"node01": {}, "node02": {}}, ["node01", "node02"]),
     ],
 )
