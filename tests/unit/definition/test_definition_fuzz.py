@@ -76,11 +76,12 @@ def check(data: bytes) -> None:
             assert all(host.partition in cluster.host_partitions for host in cluster.hosts.values())
 
 
-@FUZZ
-@given(st.lists(st.tuples(st.sampled_from(PLACES), st.sampled_from(["set", "drop", "add"]), KEYS, VALUES), max_size=3))
-def test_a_definition_with_other_values(changes: list[tuple[tuple[t.Any, ...], str, str, t.Any]]) -> None:
+@st.composite
+def _changed(draw: t.Any) -> t.Any:
+    """The plain definition with up to three values set, dropped or added."""
     tree = copy.deepcopy(PLAIN)
-    for path, how, key, value in changes:
+    hows = st.sampled_from(["set", "drop", "add"])
+    for path, how, key, value in draw(st.lists(st.tuples(st.sampled_from(PLACES), hows, KEYS, VALUES), max_size=3)):
         holder = tree
         for step in path[:-1]:
             there = range(len(holder)) if isinstance(holder, list) else holder
@@ -93,6 +94,15 @@ def test_a_definition_with_other_values(changes: list[tuple[tuple[t.Any, ...], s
             holder[path[-1]] = value
         elif isinstance(holder, list):
             holder.insert(0, value)
+    return tree
+
+
+changed = _changed()
+
+
+@FUZZ
+@given(changed)
+def test_a_definition_with_other_values(tree: t.Any) -> None:
     check(yaml.safe_dump(tree, allow_unicode=True).encode("utf-8", "surrogatepass"))
 
 
