@@ -126,7 +126,7 @@ class Register:
         if given == name:
             return
         found = f" (found oscarv_confirm={given})" if given else ""
-        joint = ", say" if self.wishes.teardown else ", or say"
+        joint = ", say" if text.endswith("If you mean it") else ", or say"
         self.errors.append(f"{text}{joint} -e oscarv_confirm={name}{found}")
 
     # -- lost hosts -------------------------------------------------------------------------------------------------
@@ -195,7 +195,16 @@ class Register:
     # -- rebuild ----------------------------------------------------------------------------------------------------
 
     def _rebuild(self) -> None:
-        """The newest build of the definition's image becomes the guest's: see `Builds`."""
+        """The newest build of the definition's image becomes the guest's, see `_assign._builds`.
+
+        The epoch is raised, so that a rebuild on the same build is one too, and one that was made is not made again.
+        """
+        if self.wishes.rebuild:
+            names = listing(sorted(self.wishes.rebuild, key=natural))
+            count = counted(len(self.wishes.rebuild), "guest")
+            self._want_confirm(
+                f"rebuild makes the root disk of {count} anew, what is on it is lost: {names}. If you mean it"
+            )
         for name in sorted(self.wishes.rebuild, key=natural):
             row = self.rows.get(name)
             if row is None or name not in self.cluster.guests or row.state == "leaving":
@@ -205,5 +214,6 @@ class Register:
                 self.errors.append(f"rebuild: guest {name}: {reason}")
             else:
                 self.recreate.add(name)
-                self.rows[name] = dataclasses.replace(row, first_contact=None)
+                epoch = self.state.next_epoch(row.uuid)
+                self.rows[name] = dataclasses.replace(row, first_contact=None, epoch=epoch)
                 self.why[name].append("rebuild")

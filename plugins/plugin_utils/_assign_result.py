@@ -13,6 +13,7 @@ from ..module_utils._spec import GuestSpec
 from ._assign import Decision
 from ._assign_observed import prunable
 from ._ledger_rows import LedgerState
+from ._ledger_seen import read_sights
 from ._model import Cluster, Vaulted
 from ._report import plain_plan, plan_lines
 from ._specs import nics_of, specs
@@ -37,11 +38,14 @@ def result_of(
     return {
         "specs": {host: [plain_spec(spec) for spec in found] for host, found in made.items()},
         "builds": {host: builds_for(cluster, state, host, found) for host, found in made.items()},
+        "idle_builds": {host: idle_builds(cluster, state, host, found) for host, found in made.items()},
+        "tombstones": idle_tombstones(cluster, state, observed, teardown=teardown),
         "prunable": prunable(cluster, state, observed),
         "selected": selected,
         "plan": plain_plan(decision.plan, details=DETAILS),
         "report": plan_lines(decision.problem, decision.plan),
         "guests": guests_of(cluster, state),
+        "roles": {part.name: list(part.roles) for part in cluster.guest_partitions.values() if part.roles},
         "revision": state.revision,
     }
 
@@ -96,6 +100,35 @@ def builds_for(cluster: Cluster, state: LedgerState, host: str, found: t.Sequenc
                 "verified": (host, build_id) in state.host_builds,
             }
         )
+    return answer
+
+
+def idle_builds(
+    cluster: Cluster, state: LedgerState, host: str, found: t.Sequence[GuestSpec]
+) -> list[dict[str, t.Any]]:
+    """Builds that lie on a HostOS and that none of its guests is to stand on, in every pool where they may lie."""
+    wanted = {spec.root.build_id for spec in found if spec.state != "absent"}
+    idle = sorted(build_id for at, build_id in state.host_builds if at == host and build_id not in wanted)
+    return [
+        {"build_id": build_id, "path": posixpath.join(pool.path, "builds", f"{build_id}.qcow2")}
+        for build_id in idle
+        for pool in cluster.pools.values()
+    ]
+
+
+def idle_tombstones(
+    cluster: Cluster, state: LedgerState, observed: t.Mapping[str, t.Any] | None, *, teardown: bool
+) -> dict[str, list[dict[str, t.Any]]]:
+    """Tombstones that guard nothing any more, as actions of `guest_migrate`: their guests were released (or go now)."""
+    answer: dict[str, list[dict[str, t.Any]]] = {host: [] for host in cluster.hosts}
+    sights = read_sights({h: d for h, d in (observed or {}).items() if h in answer}, cluster.name, set(answer))
+    for host, sight in sights.items():
+        for stone in sight.stones.values() if sight else ():
+            row = state.guests.get(stone.uuid)
+            if row is None or row.uuid in state.moves or not (teardown or row.state == "released"):
+                continue
+            action = {"action": "drop_tombstone", "uuid": row.uuid, "guest": row.name, "epoch": stone.epoch}
+            answer[host].append(action)
     return answer
 
 

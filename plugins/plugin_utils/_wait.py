@@ -54,7 +54,7 @@ class Answer:
         return {**plain, "seconds": round(self.seconds, 1)}
 
 
-def ssh_command(target: Target) -> list[str]:
+def ssh_command(target: Target, command: str = "true") -> list[str]:
     """The ssh that verifies and logs in; nothing of the user's own known_hosts has a say."""
     known = f"/bin/echo {target.name} {' '.join(target.host_key.split()[:2])}"
     options = {
@@ -84,7 +84,7 @@ def ssh_command(target: Target) -> list[str]:
         target.user,
         "--",
         target.address,
-        "true",
+        command,
     ]
 
 
@@ -126,7 +126,7 @@ async def _try(target: Target, answer: Answer, probes: asyncio.Semaphore, logins
             answer.problem, answer.msg = SILENT, f"{target.address} port {target.port}: {refused}"
             return
     async with logins:
-        code, text = await _login(target)
+        code, _out, text = await _login(target, "true")
     answer.reached = code == 0
     if answer.reached:
         answer.msg = f"answers on {target.address} with its host key"
@@ -146,21 +146,36 @@ async def _probe(target: Target) -> str:
     return ""
 
 
-async def _login(target: Target) -> tuple[int, str]:
-    """(exit code, what ssh said). An ssh that hangs after the connection was made is killed."""
+async def _login(target: Target, command: str) -> tuple[int, str, str]:
+    """(exit code, what the command printed, what ssh said). An ssh that hangs once it is connected is killed."""
     process = await asyncio.create_subprocess_exec(
-        *ssh_command(target),
+        *ssh_command(target, command),
         stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
-        _out, err = await asyncio.wait_for(process.communicate(), 2 * SSH_SECONDS)
+        out, err = await asyncio.wait_for(process.communicate(), 2 * SSH_SECONDS)
     except asyncio.TimeoutError:
         process.kill()
         await process.wait()
-        return 255, "ssh hung and was killed"
-    return process.returncode or 0, err.decode(errors="replace").strip()
+        return 255, "", "ssh hung and was killed"
+    return process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace").strip()
+
+
+def run_on(targets: t.Sequence[Target], command: str, parallel: int) -> dict[str, tuple[str | None, str]]:
+    """Run a command once on each: name -> (what it printed, None if it failed; why it failed)."""
+
+    async def one(target: Target, logins: asyncio.Semaphore) -> tuple[str | None, str]:
+        async with logins:
+            code, out, text = await _login(target, command)
+        return (out, "") if code == 0 else (None, explain(target, code, text)[1])
+
+    async def every() -> list[tuple[str | None, str]]:
+        logins = asyncio.Semaphore(parallel)
+        return list(await asyncio.gather(*(one(target, logins) for target in targets)))
+
+    return dict(zip((target.name for target in targets), asyncio.run(every()), strict=True))
 
 
 def explain(target: Target, code: int, text: str) -> tuple[str, str]:

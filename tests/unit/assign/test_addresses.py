@@ -105,7 +105,7 @@ def test_the_address_of_a_guest_that_booted_is_never_changed(world: World) -> No
     fix(world, "wn1", ip="10.0.4.98")
     text = world.refuse()
     assert "it has 10.0.4.99, fd12:3456::2 since its first boot" in text and "oscarv.virt.rebuild" in text
-    world.run(rebuild=["wn1"])
+    world.run(rebuild=["wn1"], confirm="test")
     assert world.addresses("wn1") == ["10.0.4.98", "fd12:3456::2"]
 
 
@@ -113,7 +113,7 @@ def test_addresses_that_a_rebuilt_guest_gives_up_rest(world: World) -> None:
     world.run()
     world.boot()
     fix(world, "wn1", ip="10.0.4.98")
-    world.run(rebuild=["wn1"])
+    world.run(rebuild=["wn1"], confirm="test")
     world.workers["members"] = "wn[1:4]"
     fix(world, "wn4", ip="10.0.4.21")
     assert "rests until" in world.refuse(SOON)
@@ -214,7 +214,7 @@ def test_new_ranges_are_for_new_guests_and_rebuilt_ones(world: World) -> None:
     world.workers["members"] = "wn[1:4]"
     world.run()
     assert world.addresses("wn1") == before and world.addresses("wn4") == ["10.9.0.1"]
-    world.run(rebuild=["wn1"])
+    world.run(rebuild=["wn1"], confirm="test")
     assert world.addresses("wn1") == ["10.9.0.2"]
 
 

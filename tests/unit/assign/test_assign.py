@@ -318,10 +318,11 @@ def test_a_rebuild_takes_the_newest_build_and_keeps_identity(world: World) -> No
     world.boot()
     newer_build(world)
     before, macs, addresses = world.row("wn1"), world.macs("wn1"), world.addresses("wn1")
-    decision = world.run(rebuild=["wn1"])
+    assert "rebuild makes the root disk of 1 guest anew, what is on it is lost: wn1" in world.refuse(rebuild=["wn1"])
+    decision = world.run(rebuild=["wn1"], confirm="test")
     after = world.row("wn1")
     assert after.build_id == NEWER and after.first_contact is None and decision.recreate == {"wn1"}
-    assert (after.uuid, after.host, after.epoch) == (before.uuid, before.host, before.epoch)
+    assert (after.uuid, after.host, after.epoch) == (before.uuid, before.host, 2)
     assert (world.macs("wn1"), world.addresses("wn1")) == (macs, addresses)
     assert world.row("wn2").build_id == BUILD
 
@@ -331,4 +332,4 @@ def test_only_a_guest_that_has_a_place_is_rebuilt(world: World, name: str) -> No
     world.run()
     world.change("wn3", host=None)
     world.data["partitions"]["hosts"]["capacity"]["memory"] = "512 MiB"
-    assert f"rebuild: guest {name}" in world.refuse(rebuild=[name])
+    assert f"rebuild: guest {name}" in world.refuse(rebuild=[name], confirm="test")
