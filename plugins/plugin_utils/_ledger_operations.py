@@ -38,22 +38,41 @@ def guests_named(state: LedgerState, names: t.Iterable[str]) -> list[GuestRow]:
 
 
 def record_hosts(cluster: Cluster, state: LedgerState, infos: t.Mapping[str, t.Any], stamp: Stamp) -> Outcome:
-    """`infos`: {HOST: result of hostos_info}. A host that measures the same again is not written again."""
-    hosts: list[HostRow] = []
+    """`infos`: {HOST: result of hostos_info}. A host that measures the same again is not written again.
+
+    `cpu.baseline`, where the controller has added it, is what all HostOSes of the partition can: every row gets it.
+    """
+    measured: dict[str, HostRow] = {}
     errors: list[str] = []
     for name, info in infos.items():
         try:
-            row = _measured(cluster, host_row(cluster, state, name), info, stamp)
+            measured[name] = _measured(cluster, host_row(cluster, state, name), info, stamp)
         except Refused as error:
             errors += error.errors
-            continue
-        known = state.hosts.get(name)
-        if known is None or dataclasses.replace(row, seen=known.seen) != known:
-            hosts.append(row)
     if errors:
         raise Refused(errors)
+    rows = _same_baseline(cluster, {**state.hosts, **measured}, infos)
+    hosts = [row for name, row in rows.items() if not _same(row, state.hosts.get(name))]
     history = tuple(stamp.history("record_host", row.name, _capacity_words(row)) for row in hosts)
     return Outcome(Changes(hosts=tuple(hosts), history=history), {"hosts": [row.name for row in hosts]})
+
+
+def _same(row: HostRow, known: HostRow | None) -> bool:
+    return known is not None and dataclasses.replace(row, seen=known.seen) == known
+
+
+def _same_baseline(cluster: Cluster, rows: t.Mapping[str, HostRow], infos: t.Mapping[str, t.Any]) -> dict[str, HostRow]:
+    """The rows, with a baseline that came with one HostOS on all of its partition."""
+    found = dict(rows)
+    for name, info in infos.items():
+        cpu = info.get("hostos", info).get("cpu") or {}
+        host = cluster.hosts.get(name)
+        members = cluster.host_partitions[host.partition].members if host and "baseline" in cpu else ()
+        for member in members:
+            if member in found:
+                known = found[member]
+                found[member] = dataclasses.replace(known, cpu={**known.cpu, "baseline": cpu["baseline"]})
+    return found
 
 
 def _measured(cluster: Cluster, row: HostRow, info: t.Any, stamp: Stamp) -> HostRow:
@@ -80,7 +99,7 @@ def _measured(cluster: Cluster, row: HostRow, info: t.Any, stamp: Stamp) -> Host
         foreign_vcpus=number("foreign.vcpus", foreign) or 0,
         foreign_memory=number("foreign.memory", foreign) or 0,
         foreign_disk=number("foreign.disk", foreign) or 0,
-        cpu=dict(info.get("cpu") or {}),
+        cpu={**{key: row.cpu[key] for key in ("baseline",) if key in row.cpu}, **(info.get("cpu") or {})},
         facts={name: info[name] for name in facts if name in info},
         seen=stamp.now,
     )

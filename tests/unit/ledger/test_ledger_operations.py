@@ -80,6 +80,17 @@ def test_measuring_keeps_what_operators_said(cluster: Cluster) -> None:
     assert (row.maintenance, row.fenced, row.vcpus) == ("fan", "x", 8)
 
 
+def test_a_baseline_is_the_same_for_all_of_a_partition_and_outlives_a_measure(cluster: Cluster) -> None:
+    both = {"node01": INFO, "node02": INFO}
+    state = again(ledgers.state(), lambda state: operations.record_hosts(cluster, state, both, S))
+    for model in ("Skylake", "Haswell"):
+        cpu = {**INFO["hostos"]["cpu"], "baseline": {"model": model, "features": {}}}
+        brought = {"node01": INFO, "node02": {"hostos": {**INFO["hostos"], "cpu": cpu}}}
+        state = again(state, lambda state, infos=brought: operations.record_hosts(cluster, state, infos, S))
+        state = applied(state, operations.record_hosts(cluster, state, both, S).changes)
+        assert {state.hosts[name].cpu["baseline"]["model"] for name in both} == {model}
+
+
 def test_a_capacity_may_be_written_with_units(cluster: Cluster) -> None:
     info = {**INFO["hostos"], "capacity": {"vcpus": 4, "memory": "4 GiB", "disk": "20 GB"}}
     (row,) = operations.record_hosts(cluster, ledgers.state(), {"node01": info}, S).changes.hosts
