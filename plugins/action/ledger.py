@@ -73,7 +73,7 @@ class ActionModule(ActionBase):
             if operation in _TOUCHES_KEYS:
                 _update_known_hosts(ctx, result)
         result.pop("state_after", None)
-        if not ctx.diff:
+        if not (ctx.diff and result["changed"]):
             result.pop("diff", None)
         return result
 
