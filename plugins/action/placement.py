@@ -57,6 +57,7 @@ class ActionModule(ActionBase):
             )
         result.update(
             changed=False,
+            hosts=[] if args["verb"] == "explain" else list(subjects),
             plan=plain_plan(plan),
             before=summary(problem),
             after=summary(after(problem, plan)),

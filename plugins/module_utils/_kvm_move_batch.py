@@ -40,7 +40,7 @@ def run(params: Params, *, check: bool) -> dict[str, t.Any]:
             moves = _Moves(scene, check, stack).run(requests, params["parallel"])
     finally:
         driver.close()
-    return report.summary(moves, settled)
+    return report.summary(moves, settled, params["source"])
 
 
 def _requests(params: Params) -> list[MoveRequest]:

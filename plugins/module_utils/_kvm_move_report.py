@@ -95,14 +95,14 @@ def _sentence(request: MoveRequest, result: MoveResult) -> str:
     return ", ".join([*parts, f"{copied / MIB:.0f} MiB of disks"])
 
 
-def summary(moves: list[dict[str, t.Any]], settled: list[dict[str, t.Any]]) -> dict[str, t.Any]:
+def summary(moves: list[dict[str, t.Any]], settled: list[dict[str, t.Any]], source: str) -> dict[str, t.Any]:
     """What the module returns."""
     diffs = []
     for item in moves:
         before = item.pop("epoch_before", None)
         if item["changed"]:
             difference = Difference(f"guest {item['guest']}")
-            difference.compare("host", "this HostOS", item["target"])
+            difference.compare("host", source or "this HostOS", item["target"])
             difference.compare("epoch", before, item["epoch"])
             diffs.append(difference.before_after())
     for item in settled:

@@ -80,6 +80,11 @@ plan:
     notes: []
     places: []
     stays: []
+hosts:
+  description: The HostOSes that O(hosts) names, in the order of the definition.
+  returned: success
+  type: list
+  elements: str
 before:
   description: The cluster in a few numbers as it is.
   returned: success
