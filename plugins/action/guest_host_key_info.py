@@ -30,14 +30,14 @@ class ActionModule(ActionBase):
         result: dict[str, t.Any] = super().run(tmp, task_vars)
         _, validated = self.validate_argument_spec(argument_spec={**ARGUMENTS, **_OPTIONS})
         args = plain(validated)
-        result.update(changed=False, keys={}, missing={})
+        result.update(changed=False, private_keys={}, missing={})
         if not args["guests"]:
             return result
         targets, result["missing"] = read_targets(self, args["guests"], task_vars or {})
         command = f"cat {_PATH} || sudo -n cat {_PATH}"
         for name, (text, problem) in run_on(targets, command, args["parallel"]).items():
             if text is not None and text.startswith(_HEAD):
-                result["keys"][name] = text
+                result["private_keys"][name] = text
             else:
                 result["missing"][name] = problem or f"{_PATH} is not a private key"
         if result["missing"] and not args["missing_ok"]:

@@ -47,7 +47,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-keys:
+private_keys:
   description: Private keys by guest, in OpenSSH's format.
   returned: always
   type: dict

@@ -113,6 +113,11 @@ kept:
   description: Builds that were not removed, with the file that stands on each.
   returned: O(state=absent)
   type: dict
+left:
+  description: The same without the files.
+  returned: O(state=absent)
+  type: list
+  elements: str
 """
 
 import pathlib
@@ -220,6 +225,7 @@ def _absent(wanted: t.Sequence[builds.Wanted], pools: t.Iterable[str], *, check:
         "changed": bool(gone),
         "removed": [build.build_id for build in gone],
         "kept": kept,
+        "left": sorted(kept),
         "diff": _diff(wanted, before=there, after=[build for build in there if build not in gone]),
     }
 

@@ -41,7 +41,7 @@ def deploy_report(
         "new": {host: sorted((n for n in new if seen[n][0] == host), key=natural) for host in results},
         "with_roles": sorted((n for n in runs if n in reached_now and roles.get(known[n]["partition"])), key=natural),
         "lines": list(_lines(answers, seen)),
-        "problems": list(_problems(seen, decided)),
+        "problems": list(_problems(results, seen, decided)),
     }
 
 
@@ -71,7 +71,9 @@ def _lines(answers: t.Mapping[str, t.Any], seen: t.Mapping[str, tuple[str, t.Map
 
 
 def _problems(
-    seen: t.Mapping[str, tuple[str, t.Mapping[str, t.Any]]], decided: t.Mapping[str, t.Any]
+    results: t.Mapping[str, t.Any],
+    seen: t.Mapping[str, tuple[str, t.Mapping[str, t.Any]]],
+    decided: t.Mapping[str, t.Any],
 ) -> t.Iterator[str]:
     for stay in decided["plan"]["stays"]:
         yield f"{stay['guest']}: {stay['reason']}"
@@ -79,3 +81,6 @@ def _problems(
         host, entry = seen[name]
         if entry.get("failed"):
             yield f"{name} on {host}: {entry.get('msg') or 'failed'}"
+    for host, data in results.items():
+        if data.get("failed") and not isinstance(data.get("guests"), t.Mapping):
+            yield f"{host}: {data.get('msg') or 'oscarv.virt.guest failed'}"
