@@ -26,10 +26,9 @@ SUITES: dict[str, tuple[str, float]] = {
     "sanity": ("tools/sanity", 10),
     "docs": ("tools/docs --check", 5),
     "importer": ("tools/importer", 5),
-    "cores": ("tools/cores", 10),
+    "cores": ("tools/cores && tools/cores-newest", 12),
     "integration": ("python -m pytest tests/integration -m 'not long'", 35),
     "kvm": ("tools/molecule kvm", 30),
-    "trixie": ("tools/molecule trixie", 15),
     "demo": ("tools/demo", 20),
     "long": ("python -m pytest tests/integration -m long", 120),
 }
