@@ -10,16 +10,20 @@ import json
 import os
 import pathlib
 import platform
+import select
 import shutil
 import subprocess
+import time
 import typing as t
 
 from ._files import write_json
 
 KVM_DEVICE = "/dev/kvm"
 CPUINFO = "/proc/cpuinfo"
-#: SeaBIOS talks on this I/O port before anything else; a guest that never gets there does not run at all.
+OS_RELEASE = "/etc/os-release"
+#: SeaBIOS tells on this I/O port what it does, and says this when it is through.
 _DEBUG_PORT = "0x402"
+_FIRMWARE_DONE = b"Booting from"
 _PROBE_SECONDS = 15.0
 #: File systems that several HostOSes see at once (names as in /proc/self/mounts).
 _SHARED_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "fuse.glusterfs", "gfs2", "ocfs2", "lustre")
@@ -75,42 +79,31 @@ def cpu_flags() -> set[str]:
 
 
 def probe(qemu: str, accelerator: str = "kvm", seconds: float = _PROBE_SECONDS) -> bool:
-    """Whether a guest's first instructions run: its firmware must say its name within `seconds`."""
-    command = [
-        qemu,
-        "-accel",
-        accelerator,
-        "-M",
-        "pc",
-        "-m",
-        "32",
-        "-nodefaults",
-        "-no-user-config",
-        "-display",
-        "none",
-    ]
-    command += [
-        "-no-reboot",
-        "-chardev",
-        "stdio,id=firmware",
-        "-device",
-        f"isa-debugcon,iobase={_DEBUG_PORT},chardev=firmware",
-    ]
+    """Whether a guest's firmware runs from its first instruction to where it looks for a disk, within `seconds`.
+
+    The whole way, because a KVM that only pretends has been seen to get through most of it and hang then.
+    """
+    command = [qemu, "-accel", accelerator, "-M", "q35", "-m", "32", "-nodefaults", "-no-user-config", "-no-reboot"]
+    command += ["-display", "none", "-chardev", "stdio,id=firmware"]
+    command += ["-device", f"isa-debugcon,iobase={_DEBUG_PORT},chardev=firmware"]
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
         try:
-            return _says_seabios(process, seconds)
+            return _says(t.cast(t.IO[bytes], process.stdout), _FIRMWARE_DONE, seconds)
         finally:
             process.kill()
 
 
-def _says_seabios(process: subprocess.Popen[str], seconds: float) -> bool:
-    import select
-
-    stream = t.cast(t.IO[str], process.stdout)
-    ready, _writable, _errors = select.select([stream], [], [], seconds)
-    return bool(ready) and "SeaBIOS" in stream.readline()
+def _says(stream: t.IO[bytes], wanted: bytes, seconds: float) -> bool:
+    deadline, heard = time.monotonic() + seconds, b""
+    while wanted not in heard:
+        ready, _writable, _errors = select.select([stream], [], [], max(0.0, deadline - time.monotonic()))
+        more = os.read(stream.fileno(), 4096) if ready else b""
+        if not more:  # it is late, or it ended
+            return False
+        heard += more
+    return True
 
 
 def _probed(qemu: str, tcg: str, state_dir: str | None) -> Acceleration:
@@ -132,6 +125,17 @@ def _kept(path: pathlib.Path | None, boot: str) -> bool | None:
     except (OSError, ValueError):
         return None
     return bool(data["works"]) if data.get("boot_id") == boot and "works" in data else None
+
+
+def versions() -> dict[str, str]:
+    """Name and version of the operating system, and the kernel's release."""
+    described: dict[str, str] = {}
+    with open(OS_RELEASE, encoding="utf-8") as stream:
+        for line in stream:
+            key, _equals, value = line.strip().partition("=")
+            described[key] = value.strip("\"'")
+    system = f"{described.get('ID', 'unknown')} {described.get('VERSION_ID', described.get('VERSION_CODENAME', ''))}"
+    return {"os": system.strip(), "kernel": platform.release()}
 
 
 def processors() -> int:

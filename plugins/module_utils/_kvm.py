@@ -13,7 +13,7 @@ from ._claims import read_claims
 from ._driver import Capability, Change, Driver, DriverError, MoveRequest, MoveResult, Observation, Seen
 from ._errors import StepFailed
 from ._kvm_capabilities import capabilities
-from ._kvm_connection import open_connection, require_libvirt
+from ._kvm_connection import open_connection, require_libvirt, told
 from ._kvm_observe import observe_all, observe_one, pool_paths
 from ._kvm_plan import plan_guest, plan_removal
 from ._kvm_platform import Platform
@@ -50,6 +50,12 @@ class KvmDriver(Driver):
     def capabilities(self) -> dict[str, Capability]:
         return capabilities(self.platform)
 
+    def versions(self) -> dict[str, str]:
+        """Of libvirt's daemon and of the hypervisor."""
+        with told("(any)", "ask libvirt for its version"):
+            numbers = {"libvirt": self.connection.getLibVersion(), "qemu": self.connection.getVersion()}
+        return {name: f"{n // 1000000}.{n // 1000 % 1000}.{n % 1000}" for name, n in numbers.items()}
+
     def observe_all(self) -> Observation:
         observation = observe_all(self.connection, self.pools)
         has_files = self.cluster is not None and not self.platform.simulator
@@ -83,7 +89,9 @@ class KvmDriver(Driver):
         """Ask every guest that is to be shut down at once, so that they do it at the same time."""
         for change in changes:
             plan = t.cast(Plan, change)
-            if "shut down" in plan.steps and self.options.shutdown_timeout > 0 and not plan.restarts:
+            # Not one that restarts (all would be away at once), nor one that is gone once it stops.
+            waits = "shut down" in plan.steps and not plan.restarts and plan.seen is not None and plan.seen.persistent
+            if waits and self.options.shutdown_timeout > 0:
                 ask(plan)
 
     def apply(self, change: Change) -> Seen | None:

@@ -69,8 +69,11 @@ def lookup(plan: Plan) -> t.Any:
 
 def start(plan: Plan, paused: bool) -> None:
     lib = require_libvirt()
+    simulator = plan.world.platform.simulator
     with told(plan.spec.name, "start it"):
-        lookup(plan).createWithFlags(lib.VIR_DOMAIN_START_PAUSED if paused else 0)
+        lookup(plan).createWithFlags(lib.VIR_DOMAIN_START_PAUSED if paused and not simulator else 0)
+    if paused and simulator:  # it cannot be started paused
+        pause(plan)
 
 
 def pause(plan: Plan) -> None:

@@ -9,6 +9,7 @@ result, and one failure at the end names each that failed.
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import dataclasses
 import functools
@@ -103,22 +104,26 @@ def reconcile(driver: Reconciler, wish: Wish, *, check: bool) -> Result:
 
 def read_specs(wish: Wish) -> tuple[list[GuestSpec], list[Outcome]]:
     """Validated specs, and an outcome for each one that cannot be used."""
-    specs: dict[str, GuestSpec] = {}
-    bad: list[Outcome] = []
+    times = collections.Counter(str(_who(plain).get(key)) for plain in wish.specs for key in ("name", "uuid"))
+    specs: list[GuestSpec] = []
+    bad: dict[str, Outcome] = {}
     for plain in wish.specs:
-        who = plain if isinstance(plain, t.Mapping) else {}
-        name, uuid = str(who.get("name", "?")), str(who.get("uuid", ""))
+        name, uuid = str(_who(plain).get("name", "?")), str(_who(plain).get("uuid", ""))
         try:
             spec = GuestSpec.from_plain(plain)
             if spec.cluster != wish.cluster:
                 raise SpecError(f"guest {name}: cluster: found {spec.cluster!r}; allowed: {wish.cluster!r}")
-            if name in specs or uuid in {other.uuid for other in specs.values()}:
-                raise SpecError(f"guest {name}: its name or its uuid {uuid} is in specs twice")
+            if max(times[name], times[uuid]) > 1:
+                raise SpecError(f"guest {name}: its name or its uuid {uuid} is in specs twice: which one is meant?")
+            specs.append(spec)
         except SpecError as error:
-            bad.append(Outcome(name, uuid, error=str(error)))
-        else:
-            specs[name] = spec
-    return list(specs.values()), bad
+            bad[name] = Outcome(name, uuid, error=str(error))
+    return specs, list(bad.values())
+
+
+def _who(plain: t.Any) -> t.Mapping[str, t.Any]:
+    """Something to take a name from, whatever was given for a spec."""
+    return plain if isinstance(plain, t.Mapping) else {}
 
 
 def _unnamed(wish: Wish, observation: Observation) -> list[dict[str, t.Any]]:

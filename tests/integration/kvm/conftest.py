@@ -69,7 +69,9 @@ class HostOS:
         }
         return {**plain, **changes}
 
-    def guest(self, specs: t.Sequence[t.Mapping[str, t.Any]], *, check: bool = False, **options: t.Any) -> dict[str, t.Any]:
+    def guest(
+        self, specs: t.Sequence[t.Mapping[str, t.Any]], *, check: bool = False, **options: t.Any
+    ) -> dict[str, t.Any]:
         return run_module("guest", self.arguments(specs, **options), check=check)
 
     def arguments(self, specs: t.Sequence[t.Mapping[str, t.Any]], **options: t.Any) -> dict[str, t.Any]:

@@ -40,7 +40,10 @@ stdio_handler = "file"
 remember_owner = 0
 """
 
-_USERS = {"passwd": "libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin\n", "group": "libvirt-qemu:x:64055:\nkvm:x:64056:\n"}
+_USERS = {
+    "passwd": "libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin\n",
+    "group": "libvirt-qemu:x:64055:\nkvm:x:64056:\n",
+}
 
 _BINDS = {
     "etc": "/etc/libvirt",

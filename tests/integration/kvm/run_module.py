@@ -40,7 +40,11 @@ def run_module(
 def start_module(name: str, arguments: t.Mapping[str, t.Any]) -> subprocess.Popen[str]:
     """The same in a process of its own."""
     process = subprocess.Popen(
-        [sys.executable, __file__, name], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [sys.executable, __file__, name],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     stdin = t.cast(t.IO[str], process.stdin)
     stdin.write(json.dumps(arguments))
