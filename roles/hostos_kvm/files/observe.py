@@ -96,7 +96,7 @@ def certificates(wish: dict[str, t.Any]) -> dict[str, t.Any]:
     else:
         if manifest["names"] != wish["names"]:
             reasons.append(f"they are for {', '.join(manifest['names'])}")
-        if wish["ca"] and manifest["ca"] != wish["ca"]:
+        if manifest["ca"] != wish["ca"]:
             reasons.append("they are of another certificate authority")
         if manifest["not_after"] - time.time() < wish["renew_days"] * 86400:
             reasons.append(time.strftime("they expire on %Y-%m-%d", time.gmtime(manifest["not_after"])))
