@@ -21,7 +21,7 @@ import typing as t
 from . import _image_apt as apt
 from . import _image_disk as disks
 from . import _image_roles as roles
-from ._image_config import BASE_PACKAGES, BOOT_PACKAGES, COMMAND_LINE, FILES, MASKED_UNITS
+from ._image_config import BASE_PACKAGES, BOOT_PACKAGES, COMMAND_LINE, ENABLED_UNITS, FILES, MASKED_UNITS, RELEASE_PACKAGES
 from ._image_sandbox import BuildError
 from ._image_tree import Tree, command
 
@@ -135,7 +135,7 @@ cp {own} "$1/etc/apt/sources.list"
         encoding="utf-8",
     )
     hook.chmod(0o755)
-    packages = [*BASE_PACKAGES, *recipe["packages"]]
+    packages = [*BASE_PACKAGES, *RELEASE_PACKAGES[recipe["release"]], *recipe["packages"]]
     command(
         *("mmdebstrap", "--quiet", "--mode=root", "--variant=minbase", "--format=directory"),
         *(f"--architectures={recipe['architecture']}", f"--components={','.join(recipe['components'])}"),
@@ -154,6 +154,7 @@ cp {own} "$1/etc/apt/sources.list"
         tree.write(name, text)
     for unit in MASKED_UNITS:
         tree.path(f"etc/systemd/system/{unit}").symlink_to("/dev/null")
+    tree.run("systemctl", "enable", *ENABLED_UNITS)
 
 
 def _epoch(lists: pathlib.Path) -> int:

@@ -68,7 +68,7 @@ def prepare_boot(tree: Tree, identity: Identity, kernel: str) -> None:
     """Write what the guest boots by into the tree: fstab, grub.cfg, GRUB's modules, the flag of grub-cloud."""
     tree.write(
         "etc/fstab",
-        f"UUID={identity.root} / ext4 errors=remount-ro,discard 0 1\n"
+        f"UUID={identity.root} / ext4 errors=remount-ro,discard,x-systemd.growfs 0 1\n"
         f"UUID={identity.esp} /boot/efi vfat umask=0077,nofail 0 0\n",
     )
     tree.path("boot/efi").mkdir(exist_ok=True)
@@ -153,9 +153,10 @@ def _esp(tree: Tree, disk: pathlib.Path, identity: Identity) -> None:
     esp = tree.work / "esp.img"
     with esp.open("wb") as file:
         file.truncate(_ESP_SIZE)
+    environment = {**os.environ, **tree.environment}  # with the date of the build
     # One sector a cluster: this small, FAT32 needs it to have enough clusters.
     number = identity.esp.replace("-", "")
-    command("mkfs.vfat", "-F", "32", "-s", "1", "-n", "EFI", "-i", number, "--invariant", esp)
+    command("mkfs.vfat", "-F", "32", "-s", "1", "-n", "EFI", "-i", number, esp, env=environment)
     config = tree.work / "esp-grub.cfg"
     config.write_text(
         f"search.fs_uuid {identity.root} root\nset prefix=($root)/boot/grub\nconfigfile $prefix/grub.cfg\n",
@@ -166,7 +167,6 @@ def _esp(tree: Tree, disk: pathlib.Path, identity: Identity) -> None:
         "EFI/BOOT/grubx64.efi": tree.path("usr/lib/grub/x86_64-efi-signed/grubx64.efi.signed"),
         "EFI/debian/grub.cfg": config,
     }
-    environment = {**os.environ, **tree.environment}
     command("mmd", "-i", esp, "::EFI", "::EFI/BOOT", "::EFI/debian", env=environment)
     for target, source in files.items():
         command("mcopy", "-i", esp, source, f"::{target}", env=environment)
