@@ -12,6 +12,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import time
 import typing as t
 
 import pytest
@@ -83,55 +84,73 @@ class LabUnderTest:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def ssh(self, host: str, command: str) -> str:
-        """Run a command on a HostOS with ssh, with the arguments of the inventory."""
-        group = yaml.safe_load((self.inventory / "hosts.yml").read_text())["all"]["children"]["oscarv_lab"]
-        arguments = [
+    def begin(self, verb: str, *arguments: str, **variables: t.Any) -> subprocess.Popen[str]:
+        """Start the role's program alone, with the role's defaults: seconds quicker than a play."""
+        defaults = yaml.safe_load((ROOT / "roles/lab/defaults/main.yml").read_text())
+        wish = {key.removeprefix("lab_"): value for key, value in defaults.items() if key != "lab_state"}
+        wish |= {"name": self.name, "subnet": self.subnet, "inventory": str(self.inventory / "hosts.yml")}
+        wish |= {"marker": MARKER.format(self.name), **variables}
+        process = subprocess.Popen(
+            ["/usr/bin/python3", "-B", "-m", "oscarv_lab", verb, *arguments],
+            env={**os.environ, "PYTHONPATH": str(PROGRAM)},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdin
+        process.stdin.write(json.dumps(wish))
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def program(self, verb: str, *arguments: str, **variables: t.Any) -> list[str]:
+        """Run the program; what it did. AssertionError with what it said where it fails."""
+        process = self.begin(verb, *arguments, **variables)
+        out, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error
+        return list(json.loads(out)["actions"])
+
+    def ssh(self, host: str, command: str, tries: int = 1) -> str:
+        """Run a command on a HostOS with the lab's key, its host key verified."""
+        keys = self.directory / "ssh"
+        address = json.loads((self.directory / "lab.json").read_text())["hosts"][host]["address"]
+        options = ["BatchMode=yes", "StrictHostKeyChecking=yes", f"UserKnownHostsFile={keys}/known_hosts"]
+        words = [
+            "ssh",
             "-i",
-            group["vars"]["ansible_ssh_private_key_file"],
-            *group["vars"]["ansible_ssh_common_args"].split(),
+            f"{keys}/id_ed25519",
+            *(y for x in options for y in ("-o", x)),
+            f"root@{address}",
+            command,
         ]
-        target = f"{group['vars']['ansible_user']}@{group['hosts'][host]['ansible_host']}"
-        words = ["ssh", "-o", "BatchMode=yes", *arguments, target, command]
-        done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+        for _try in range(tries):
+            done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=120)
+            if done.returncode != 255:  # ssh's own
+                break
+            time.sleep(0.5)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout.strip()
-
-    def clear(self) -> None:
-        """Remove the lab by its program alone: quicker than a play, for before and after a test."""
-        wish: dict[str, t.Any] = {"name": self.name, "dir": str(LAB_DIR), "subnet": self.subnet, "hosts": 1}
-        wish |= {"suite": "none", "capacity": {"vcpus": 1, "memory": "1 GiB", "disk": "1 GiB"}, "wait_timeout": 1}
-        wish |= {"sources": [], "packages": [], "nameservers": [], "remove_hosts": False, "keep_cache": True}
-        wish |= {"inventory": str(self.inventory / "hosts.yml"), "marker": MARKER.format(self.name)}
-        command = ["/usr/bin/python3", "-B", "-m", "oscarv_lab", "down"]
-        environment = {**os.environ, "PYTHONPATH": str(PROGRAM)}
-        subprocess.run(command, env=environment, input=json.dumps(wish), text=True, check=True, stdout=subprocess.PIPE)
 
     @property
     def directory(self) -> pathlib.Path:
         return LAB_DIR / "labs" / self.name
 
-    def nspawn(self, host: str) -> int:
+    def process(self, host: str) -> int:
         return int(json.loads((self.directory / "hosts" / host / "process.json").read_text())["pid"])
 
     def traces(self) -> dict[str, list[str]]:
         """Everything on this machine that has to do with this lab. Empty lists after a removal."""
         me = re.compile(rf"\b(?:lab-|vb-|oscarv-lab-)?{self.name}\b")
         mounts = pathlib.Path("/proc/self/mounts").read_text().splitlines()
-        links = subprocess.run(["ip", "-o", "link"], capture_output=True, text=True, check=True).stdout.splitlines()
-        tables = subprocess.run(
-            ["nft", "list", "tables"], capture_output=True, text=True, check=True
-        ).stdout.splitlines()
-        commands = {x: command_line(x) for x in pathlib.Path("/proc").glob("[0-9]*")}
+        links, tables = said("ip", "-o", "link").splitlines(), said("nft", "list", "tables").splitlines()
+        commands = [command_line(int(x.name)) for x in pathlib.Path("/proc").glob("[0-9]*")]
         groups = pathlib.Path("/sys/fs/cgroup").glob(f"**/oscarv-lab/{self.name}")
-        files = [
-            self.directory,
-            self.inventory / "hosts.yml",
-            *pathlib.Path("/run/systemd/nspawn").glob(f"*/{self.name}*"),
-        ]
+        files = [self.directory, self.inventory / "hosts.yml"]
+        files += pathlib.Path("/run/systemd/nspawn").glob(f"*/{self.name}-*")
         state = pathlib.Path("/run/oscarv-lab/sysctl.json")
         return {
-            "processes": [x for x in commands.values() if str(self.directory) in x],
+            "processes": [x for x in commands if str(self.directory) in x],
             "mounts": [x for x in mounts if str(self.directory) in x],
             "links": [x for x in links if me.search(x)],
             "tables": [x for x in tables if me.search(x)],
@@ -141,11 +160,36 @@ class LabUnderTest:
         }
 
 
-def command_line(process: pathlib.Path) -> str:
+def said(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def command_line(pid: int) -> str:
     try:
-        return (process / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
     except OSError:
         return ""  # ended meanwhile
+
+
+def descendants(pid: int) -> set[int]:
+    """A process and all below it."""
+    children: dict[int, list[int]] = {}
+    for entry in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(entry.read_text().rpartition(")")[2].split()[1])
+        except OSError:
+            continue  # ended meanwhile
+        children.setdefault(parent, []).append(int(entry.parent.name))
+    found, todo = set(), [pid]
+    while todo:
+        found.add(todo[-1])
+        todo += children.get(todo.pop(), [])
+    return found
+
+
+def v1_controllers() -> list[pathlib.Path]:
+    """Where controllers of cgroup v1 stand, here and in a HostOS; none on a machine with v2, where all is writable."""
+    return [x for x in (pathlib.Path("/sys/fs/cgroup", y) for y in ("cpu", "memory", "devices")) if x.exists()]
 
 
 def finish(process: subprocess.Popen[str]) -> Run:
@@ -168,8 +212,8 @@ def neighbour(tmp_path: pathlib.Path) -> t.Iterator[LabUnderTest]:
 
 
 def _cleared(lab: LabUnderTest) -> t.Iterator[LabUnderTest]:
-    lab.clear()
+    lab.program("down")
     assert not any(lab.traces().values()), lab.traces()
     yield lab
-    lab.clear()
+    lab.program("down")
     assert not any(lab.traces().values()), lab.traces()

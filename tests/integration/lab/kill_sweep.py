@@ -137,6 +137,10 @@ def main() -> None:
         assert again == [], f"up killed after {moment:.2f} s, twice up again: {again}"
         moment = down_took * (step + 0.5) / steps
         kills += killed("down", moment)
+        if step % 2:  # somebody may as well want it back
+            whole("up")
+            again = whole("up")
+            assert again == [], f"down killed after {moment:.2f} s, twice up: {again}"
         whole("down")
         settle(before, f"down killed after {moment:.2f} s of {down_took:.2f} s, then down")
     json.dump({"killed": kills, "up": took, "down": down_took}, sys.stdout)

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 
 from .base import LabError, Report
@@ -18,6 +19,7 @@ REFUSED = 3
 
 
 def main(arguments: list[str]) -> int:
+    os.umask(0o022)  # folders of a HostOS's disk are made here; its users must get through them
     verb = arguments[0]
     if verb == "machine":  # the child that becomes a HostOS; see Machine.start
         Machine.from_plain(json.loads(arguments[2])).become(int(arguments[1]))

@@ -9,6 +9,7 @@ They stand in every mounted hierarchy (v1, v2 or both), below /oscarv-lab, as co
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -34,30 +35,40 @@ def _groups(name: str) -> list[pathlib.Path]:
     return [top / TOP / name for top, _v2 in _hierarchies()]
 
 
-def enter(name: str) -> None:
-    """Put the calling process into groups of this name, made where missing."""
+def enter(name: str) -> pathlib.Path:
+    """Put the calling process into groups of this name, made where missing.
+
+    Returns the file that takes the process which shall be the machine: in v2 a group with groups below
+    has no processes of its own, so that the caller stands beside it.
+    """
+    door = pathlib.Path("/dev/null")
     for top, v2 in _hierarchies():
         group = top
         for part in (TOP, *name.split("/")):
-            if v2:  # what is not handed down is not there below; a kernel without a controller hands down the others
-                wanted = " ".join(f"+{x}" for x in (group / "cgroup.controllers").read_text().split())
-                _write_if_allowed(group / "cgroup.subtree_control", wanted)
-            child = group / part
-            child.mkdir(exist_ok=True)
-            for setting in ("cpuset.cpus", "cpuset.mems"):  # v1: empty in a new group, which then takes no process
-                if not v2 and (child / setting).exists() and not (child / setting).read_text().strip():
-                    (child / setting).write_text((group / setting).read_text())
-            group = child
+            group = _child(group, part, v2)
+        if v2:
+            door = _child(group, "machine", v2) / "cgroup.procs"
+            group = _child(group, "outside", v2)
         (group / "cgroup.procs").write_text(str(os.getpid()))
+    return door
+
+
+def _child(group: pathlib.Path, name: str, v2: bool) -> pathlib.Path:
+    if v2:  # what is not handed down is not there below
+        for controller in (group / "cgroup.controllers").read_text().split():
+            _write_if_allowed(group / "cgroup.subtree_control", f"+{controller}")
+    child = group / name
+    child.mkdir(exist_ok=True)
+    for setting in () if v2 else ("cpuset.cpus", "cpuset.mems"):  # empty in a new group, which then takes no process
+        if (child / setting).exists() and not (child / setting).read_text().strip():
+            (child / setting).write_text((group / setting).read_text())
+    return child
 
 
 def _write_if_allowed(path: pathlib.Path, text: str) -> None:
-    """Controllers that the machine does not let us hand down stay with it: a HostOS does without their limits."""
-    for word in text.split():
-        try:
-            path.write_text(word)
-        except OSError:
-            continue
+    """A controller that this machine does not let us hand down stays with it: a HostOS does without its limits."""
+    with contextlib.suppress(OSError):
+        path.write_text(text)
 
 
 def processes(name: str) -> set[int]:

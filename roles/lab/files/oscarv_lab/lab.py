@@ -252,7 +252,7 @@ class Lab:
         if archive.exists():
             machine.link_packages(archive, self._packages(host["suite"]))
         if home.exists():
-            shutil.rmtree(home)
+            machine.discard(home)
         machine.forget(f"{self.wish.name}-{name}")
 
     def _remove_cache(self) -> None:

@@ -25,6 +25,16 @@ from .base import LabError, boot_id, read_json, write
 #: Device nodes that a hypervisor may want. /dev/kvm proves nothing: it may be there and not work.
 DEVICES = ("/dev/net/tun", "/dev/kvm", "/dev/vhost-net", "/dev/fuse")
 
+#: Runs as the process of a HostOS: its root file system, then nspawn, and again when that says (133) that it reboots.
+RUN = """
+mount -t overlay oscarv-lab -o "$1" "$2" || exit
+shift 2
+while :; do
+  sh -c 'echo $$ > "$0" && exec "$@"' "$0" "$@"
+  code=$?
+  [ $code -eq 133 ] || exit $code
+done
+"""
 LOOPBACK = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 #: Between these, /etc/hosts names the lab's HostOSes; libvirt's migration asks for the other one by name.
 BEGIN, END = "# HostOSes of this lab", "# end of the HostOSes of this lab"
@@ -124,9 +134,9 @@ class Machine:
             )
 
     def become(self, lock: int) -> t.NoReturn:
-        """In the child: write down who we are, enter our groups, and become systemd-nspawn (same process)."""
+        """In the child: write down who we are, enter our groups, and become what runs the HostOS (same process)."""
         record = {"pid": os.getpid(), "start_time": start_time(os.getpid()), "boot_id": boot_id()}
-        cgroup.enter(self.group)
+        door = cgroup.enter(self.group)
         write(self.home / "process.json", json.dumps(record))
         os.close(lock)
         # The overlay is mounted in a mount namespace of the machine's own: it can never be left behind.
@@ -137,7 +147,6 @@ class Machine:
             *("--capability=all", "--resolv-conf=off", "--timezone=off", "--link-journal=no"),
             *(f"--bind={x}" for x in DEVICES if pathlib.Path(x).exists()),
         ]
-        script = 'mount -t overlay oscarv-lab -o "$0" "$1" && shift && exec "$@"'
         # No image lock: the lab has its own, and nspawn would leave the files of its one behind.
         environment = {
             "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
@@ -145,7 +154,19 @@ class Machine:
         }
         os.execvpe(
             "unshare",
-            ["unshare", "-m", "--propagation", "private", "sh", "-c", script, overlay, f"{self.home}/root", *nspawn],
+            [
+                "unshare",
+                "-m",
+                "--propagation",
+                "private",
+                "sh",
+                "-c",
+                RUN,
+                str(door),
+                overlay,
+                f"{self.home}/root",
+                *nspawn,
+            ],
             environment,
         )
 
@@ -212,6 +233,14 @@ def link_packages(source: pathlib.Path, target: pathlib.Path) -> None:
     for package in sorted(source.glob("*.deb")) if source.exists() else []:
         if not (target / package.name).exists():
             os.link(package, target / package.name)
+
+
+def discard(home: pathlib.Path) -> None:
+    """Remove a HostOS's files. Its disk gives up its name first: half a disk must never be started again."""
+    shutil.rmtree(home / "upper.new", ignore_errors=True)
+    if (home / "upper").exists():
+        (home / "upper").replace(home / "upper.new")
+    shutil.rmtree(home)
 
 
 def forget(machine_name: str) -> None:

@@ -49,10 +49,10 @@ class Keys:
         (self.directory / "host").mkdir(mode=0o700, exist_ok=True)
         self.control.mkdir(mode=0o700, exist_ok=True)
         os.chown(self.control, *owner)
-        if not self.user.exists():
+        if not _whole(self.user):
             _generate(self.user, "oscarv-lab", owner)
         for name in hosts:
-            if not self._host(name).exists():
+            if not _whole(self._host(name)):
                 _generate(self._host(name), name, (0, 0))
         lines = [f"{name},{address} {self.host_public(name)}\n" for name, address in sorted(hosts.items())]
         if not self.known_hosts.exists() or self.known_hosts.read_text() != "".join(lines):
@@ -62,6 +62,10 @@ class Keys:
         """End ssh's shared connections to a HostOS that is no more: they would hang on to the old machine."""
         for path in self.control.glob(f"{address}-*") if self.control.exists() else []:
             run("sh", "-c", 'ssh -O exit -S "$0" lab 2>/dev/null; rm -f "$0"', str(path))
+
+
+def _whole(private: pathlib.Path) -> bool:
+    return private.exists() and private.with_name(private.name + ".pub").exists()
 
 
 def _public(private: pathlib.Path) -> str:
@@ -75,4 +79,4 @@ def _generate(path: pathlib.Path, comment: str, owner: tuple[int, int]) -> None:
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", comment, "-f", str(new))
     os.chown(new, *owner)
     new.with_name(new.name + ".pub").replace(path.with_name(path.name + ".pub"))
-    new.replace(path)  # the private half last: where it is, the public one is
+    new.replace(path)

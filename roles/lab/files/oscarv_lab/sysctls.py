@@ -82,5 +82,5 @@ def _settings(report: Report) -> t.Iterator[dict[str, t.Any]]:
     with locked(STATE):
         settings = _read()
         yield settings
-        if not settings:
+        if not settings and not report.check:
             shutil.rmtree(STATE)
