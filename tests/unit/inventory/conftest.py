@@ -63,15 +63,18 @@ class Cluster:
         return path
 
     def record(self) -> None:
-        """A ledger: wn1 and wn2 on node01, wn3 on a host that is no longer defined, wn4 planned but not placed."""
+        """A ledger: wn1 and wn2 on node01, wn3 on a host that is no longer defined, wn4 not placed.
+
+        An earlier guest of the name wn4 was on node02 and is released.
+        """
         from ansible_collections.oscarv.virt.plugins.plugin_utils import _ledger_rows as rows
         from ansible_collections.oscarv.virt.plugins.plugin_utils._definition import load
         from ansible_collections.oscarv.virt.plugins.plugin_utils._ledger import open_ledger
 
-        places = {"wn1": "node01", "wn2": "node01", "wn3": "node99", "wn4": None, "old": "node02"}
+        places = [("wn1", "node01"), ("wn2", "node01"), ("wn3", "node99"), ("wn4", None), ("wn4", "node02")]
         guests, nics = [], []
-        for number, (name, host) in enumerate(places.items()):
-            state = "released" if name == "old" else "running"
+        for number, (name, host) in enumerate(places):
+            state = "released" if host == "node02" else "running"
             ident = f"00000000-0000-4000-8000-00000000000{number}"
             guests.append(rows.GuestRow(ident, name, "workers", host, 1, state))
             for position in (1, 0):
