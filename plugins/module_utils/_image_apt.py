@@ -36,7 +36,13 @@ def builders_archives() -> tuple[str, str | None] | None:
     if not codename or _os_release().get("ID") != "debian":
         return None
     listing = subprocess.run(
-        ["apt-get", "indextargets", "--format", "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)", "Created-By: Packages"],
+        [
+            "apt-get",
+            "indextargets",
+            "--format",
+            "$(REPO_URI) $(RELEASE) $(COMPONENT) $(ORIGIN)",
+            "Created-By: Packages",
+        ],
         capture_output=True,
         text=True,
         check=False,
@@ -71,9 +77,7 @@ def transport_options(dump: str) -> list[str]:
 
 
 def builders_transport() -> list[str]:
-    return transport_options(
-        subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
-    )
+    return transport_options(subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout)
 
 
 def outer_configuration(transport: t.Sequence[str]) -> str:

@@ -129,7 +129,8 @@ FILES: dict[str, str] = {
     # The root partition grows to the disk at every boot, by systemd (and the file system by x-systemd.growfs in
     # fstab): a tenth of a second, where cloud-init's growpart takes eight under TCG.
     "etc/repart.d/50-root.conf": "[Partition]\nType=root\n",
-    "etc/ssh/sshd_config.d/50-oscarv.conf": "PasswordAuthentication no\n",
+    # Named as cloud-init would: a seed that says `ssh_pwauth: false` finds it said, and sshd is not restarted.
+    "etc/ssh/sshd_config.d/50-cloud-init.conf": "PasswordAuthentication no\n",
     **{f"etc/systemd/network/10-cloud-init-eth{n}.network.d/50-oscarv.conf": NETWORK_EXTRA for n in range(8)},
     "etc/initramfs-tools/conf.d/oscarv": "MODULES=list\nCOMPRESS=zstd\n",
     "etc/initramfs-tools/modules": "\n".join(INITRAMFS_MODULES) + "\n",

@@ -21,8 +21,16 @@ import typing as t
 from . import _image_apt as apt
 from . import _image_disk as disks
 from . import _image_roles as roles
-from ._image_config import BASE_PACKAGES, BOOT_PACKAGES, COMMAND_LINE, ENABLED_UNITS, FILES, MASKED_UNITS, RELEASE_PACKAGES
-from ._image_sandbox import BuildError
+from ._image_config import (
+    BASE_PACKAGES,
+    BOOT_PACKAGES,
+    COMMAND_LINE,
+    ENABLED_UNITS,
+    FILES,
+    MASKED_UNITS,
+    RELEASE_PACKAGES,
+)
+from ._image_sandbox import BuildError, note
 from ._image_tree import Tree, command
 
 #: Program -> Debian package that has it: what the builder itself must have.
@@ -97,7 +105,7 @@ def build(job: Job, work: pathlib.Path, out: pathlib.Path) -> dict[str, t.Any]:
 
 @contextlib.contextmanager
 def _timed(seconds: dict[str, float], name: str) -> t.Iterator[None]:
-    print(f"=== {name}", flush=True)
+    note(f"=== {name}")
     begin = time.monotonic()
     yield
     seconds[name] = time.monotonic() - begin
@@ -171,9 +179,9 @@ def _epoch(lists: pathlib.Path) -> int:
 def _roles(job: Job, tree: Tree) -> None:
     (tree.work / "ansible").mkdir()
     roles.unpack(t.cast(str, job.roles_archive), tree.work / "ansible")
-    names = [role["name"] for role in job.recipe["roles"]]
+    variables = job.recipe["vars"]
     with tree.mounted():
-        roles.apply(tree, job.image, names, job.recipe["vars"], job.ansible_playbook, job.collections_path)
+        roles.apply(tree, job.image, job.recipe["roles"], variables, job.ansible_playbook, job.collections_path)
 
 
 def _boot_layer(job: Job, tree: Tree, out: pathlib.Path) -> str:

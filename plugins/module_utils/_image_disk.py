@@ -33,7 +33,7 @@ _CORE_START = MIB
 _TAIL = MIB
 #: Of what the root file system is larger than its contents: inodes and journal, and room for the first boot.
 _ROOM, _ROOM_FRACTION = 192 * MIB, 0.2
-_GRUB_MODULES = "biosdisk part_gpt ext2 search_fs_uuid".split()
+_GRUB_MODULES = ("biosdisk", "part_gpt", "ext2", "search_fs_uuid")
 
 
 class Identity(t.NamedTuple):

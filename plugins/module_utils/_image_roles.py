@@ -68,9 +68,7 @@ def apply(
     # Set where this module itself was started: they would lead the other Ansible to this one's files.
     for name in ("PYTHONPATH", "PYTHONHOME"):
         environment.pop(name, None)
-    command(
-        ansible_playbook, "-i", work / "inventory.json", work / _PLAYBOOK, env=environment
-    )
+    command(ansible_playbook, "-i", work / "inventory.json", work / _PLAYBOOK, env=environment)
 
 
 def _configuration(work: pathlib.Path, collections: t.Sequence[str]) -> str:

@@ -199,6 +199,11 @@ def _answer(writer: int, answer: dict[str, t.Any]) -> None:
         json.dump(answer, pipe)
 
 
+def note(text: str) -> None:
+    """A line for the log of the work."""
+    os.write(1, f"{text}\n".encode("utf-8", "replace"))
+
+
 def mount(*arguments: str) -> None:
     """mount(8); raises BuildError with what it said."""
     _quietly("mount", *arguments)

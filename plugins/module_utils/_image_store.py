@@ -85,15 +85,13 @@ class Store:
             return None
 
     @contextlib.contextmanager
-    def locked(self, recipe_id: str, wait: t.Callable[[float], t.Any] = time.sleep) -> t.Iterator[bool]:
-        """Hold the recipe's lock; yields whether somebody else had it first. `wait` may raise to give up."""
+    def locked(self, recipe_id: str, wait: t.Callable[[float], t.Any] = time.sleep) -> t.Iterator[None]:
+        """Hold the recipe's lock. While somebody else has it `wait` is called, which may raise to give up."""
         self.path.mkdir(mode=0o755, parents=True, exist_ok=True)
-        waited = False
         with open(self.path / f".lock.{recipe_id}", "w", encoding="utf-8") as lock:
             while not _try_lock(lock):
-                waited = True
                 wait(_LOCK_SLEEP)
-            yield waited
+            yield
 
     def temporary(self, recipe_id: str) -> pathlib.Path:
         """A new folder for a build at work. The caller holds the recipe's lock."""

@@ -21,7 +21,7 @@ import typing as t
 
 from . import _image_apt as apt
 from ._image_config import LEFTOVERS
-from ._image_sandbox import BuildError, end_all_others, mount, unmount
+from ._image_sandbox import BuildError, end_all_others, mount, note, unmount
 
 #: In the tree, while it is mounted.
 INSIDE = "/run/oscarv-build"
@@ -34,10 +34,11 @@ _CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 
 def command(*words: str | os.PathLike[str], env: t.Mapping[str, str] | None = None, stdin: str = "") -> None:
     """Run a command, its output into the build's log; BuildError if it fails."""
-    print("+", *words, flush=True)
-    done = subprocess.run([str(word) for word in words], env=env, input=stdin, text=True, check=False)
+    line = [str(word) for word in words]
+    note(f"+ {shlex.join(line)}")
+    done = subprocess.run(line, env=env, input=stdin, text=True, check=False)
     if done.returncode:
-        raise BuildError(f"`{' '.join(map(str, words))[:300]}` ended with {done.returncode}")
+        raise BuildError(f"`{shlex.join(line)[:300]}` ended with {done.returncode}")
 
 
 class Tree:
@@ -127,8 +128,8 @@ class Tree:
         if network:
             self._disconnect()
         end_all_others()
-        for target in reversed(targets):
-            unmount(target)
+        for path in reversed(targets):
+            unmount(path)
 
     def _devices(self, on: t.Callable[..., None]) -> None:
         for device in _DEVICES:
@@ -148,7 +149,10 @@ class Tree:
             shutil.copy(self.work / "build.list", inside / "sources.list")
         if os.path.exists(_CERTIFICATES):
             shutil.copy(_CERTIFICATES, inside / "ca.crt")
-        for secret in (*pathlib.Path("/etc/apt").glob("auth.conf"), *pathlib.Path("/etc/apt").glob("auth.conf.d/*.conf")):
+        for secret in (
+            *pathlib.Path("/etc/apt").glob("auth.conf"),
+            *pathlib.Path("/etc/apt").glob("auth.conf.d/*.conf"),
+        ):
             shutil.copy(secret, inside / "auth")
         self.write("usr/sbin/policy-rc.d", "#!/bin/sh\nexit 101\n", 0o755)
         hosts = self.path("etc/hosts")
@@ -220,5 +224,3 @@ def _lines(path: str) -> list[str]:
 def _is_local(word: str) -> bool:
     """A line of /etc/hosts that speaks of the machine itself, or a comment."""
     return word.startswith(("127.", "#", "ff0", "fe00")) or word == "::1"
-
-

@@ -43,9 +43,7 @@ class Guest:
         for path in (self.key, self.host_key):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "test", "-f", str(path)], check=True)
         backing = ["-b", str(disk), "-F", "qcow2"]
-        subprocess.run(
-            ["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(self.overlay), size], check=True
-        )
+        subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", *backing, str(self.overlay), size], check=True)
         self.seed = self._seed()
         self.process: subprocess.Popen[bytes] | None = None
         self.port = 0
@@ -64,7 +62,17 @@ class Guest:
             (self.folder / name).write_text(text)
         seed = self.folder / "seed.iso"
         subprocess.run(
-            ["genisoimage", "-quiet", "-J", "-r", "-V", "cidata", "-o", str(seed), *(str(self.folder / f) for f in files)],
+            [
+                "genisoimage",
+                "-quiet",
+                "-J",
+                "-r",
+                "-V",
+                "cidata",
+                "-o",
+                str(seed),
+                *(str(self.folder / f) for f in files),
+            ],
             check=True,
         )
         return seed
@@ -135,7 +143,9 @@ class Guest:
             if self.ssh("echo up", check=False).strip() == "up":
                 return time.monotonic() - self.started
             time.sleep(0.5)
-        raise AssertionError(f"no ssh within {timeout:.0f} s; console:\n{self.console.read_text(errors='replace')[-3000:]}")
+        raise AssertionError(
+            f"no ssh within {timeout:.0f} s; console:\n{self.console.read_text(errors='replace')[-3000:]}"
+        )
 
     def power_off(self, timeout: float = 90) -> None:
         process = t.cast("subprocess.Popen[bytes]", self.process)
