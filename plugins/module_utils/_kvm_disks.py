@@ -48,6 +48,8 @@ def backing_of(world: World, spec: GuestSpec, disk: DiskSpec) -> str | None:
     try:
         found = os.lstat(path)
     except FileNotFoundError:
+        if disk.build_id in world.options.builds_expected:
+            return path
         raise DriverError(f"{who} is not on this HostOS: run oscarv.virt.deploy, which brings it") from None
     if not stat.S_ISREG(found.st_mode):
         raise DriverError(f"{who} is not a regular file: remove it and run oscarv.virt.deploy, which brings it")

@@ -52,11 +52,15 @@ def plan_build(plan: Plan) -> None:
 
 
 def wants_rebuild(plan: Plan) -> bool:
-    """Whether there is consent and need for a new root disk; it stops the guest."""
+    """Whether there is consent and need for a new root disk; it stops the guest.
+
+    A newer epoch is need enough: every rebuild raises it, so one on the same build is made, and made only once.
+    """
     spec = plan.spec
     if spec.root.build_id is None or not spec.recreate or not plan.world.has_files:
         return False
-    return plan.mark.build_id != spec.root.build_id or _root_is_lost(plan)
+    outdated = plan.mark.build_id != spec.root.build_id or plan.mark.epoch < spec.epoch
+    return outdated or _root_is_lost(plan)
 
 
 def _root_is_lost(plan: Plan) -> bool:

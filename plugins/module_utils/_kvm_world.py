@@ -37,6 +37,7 @@ class Options:
     force_stop: bool = False
     shutdown_timeout: float = 120.0  #: seconds
     contacted: frozenset[str] = frozenset()  #: names of guests whose seed may be ejected
+    builds_expected: frozenset[str] = frozenset()  #: in check mode: builds that a run would have fetched before
     host_keys_private: t.Mapping[str, str] = dataclasses.field(
         default_factory=dict, repr=False
     )  #: guest -> private key

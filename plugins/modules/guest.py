@@ -91,6 +91,13 @@ options:
     type: list
     elements: str
     default: []
+  builds_expected:
+    description:
+      - Builds that a run would have fetched before this task, see RV(oscarv.virt.host_builds#module:fetched). In check mode
+        they are taken to be there; otherwise this is ignored.
+    type: list
+    elements: str
+    default: []
   host_keys_private:
     description:
       - Private ed25519 host keys (OpenSSH format) by name of the guest, for guests that are made anew and shall keep theirs.
@@ -266,6 +273,7 @@ def main() -> None:
             "force_stop": {"type": "bool", "default": False},
             "shutdown_timeout": {"type": "float", "default": 120.0},
             "contacted": {"type": "list", "elements": "str", "default": []},
+            "builds_expected": {"type": "list", "elements": "str", "default": []},
             "host_keys_private": {"type": "dict", "default": {}, "no_log": True},
             "lock_timeout": {"type": "float", "default": 60.0, "no_log": False},
         },
@@ -301,6 +309,7 @@ def run(params: t.Mapping[str, t.Any], check: bool) -> Result:
         force_stop=params["force_stop"],
         shutdown_timeout=params["shutdown_timeout"],
         contacted=frozenset(params["contacted"]),
+        builds_expected=frozenset(params["builds_expected"] if check else ()),
         host_keys_private=params["host_keys_private"],
     )
     try:
