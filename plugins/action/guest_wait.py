@@ -20,6 +20,7 @@ _OPTIONS: dict[str, dict[str, t.Any]] = {
     "wait_timeout": {"type": "int", "default": 600},
     "wait_sleep": {"type": "float", "default": 1},
     "parallel": {"type": "int", "default": 16},
+    "missing_ok": {"type": "bool", "default": False},
 }
 
 
@@ -33,7 +34,7 @@ class ActionModule(ActionBase):
         for name in ("wait_timeout", "wait_sleep", "parallel"):
             if args[name] <= 0:
                 raise AnsibleActionFail(f"{name}: found {args[name]}; allowed: more than 0")
-        result.update(changed=False, guests={}, reached=[])
+        result.update(changed=False, guests={}, reached=[], missing={})
         if self._task.check_mode or not args["guests"]:
             return result
         targets, errors = read_targets(self, args["guests"], task_vars or {})
@@ -42,9 +43,10 @@ class ActionModule(ActionBase):
         answers = wait_for(targets, timeout=args["wait_timeout"], sleep=args["wait_sleep"], parallel=args["parallel"])
         result["guests"] = {answer.name: answer.plain() for answer in answers}
         result["reached"] = [answer.name for answer in answers if answer.reached]
-        lost = [answer for answer in answers if not answer.reached]
-        if lost:
-            lines = [f"  {answer.name}: {answer.msg} (tried {answer.seconds:.0f} s)" for answer in lost]
-            result["failed"] = True
-            result["msg"] = "\n".join([f"{counted(len(lost), 'guest')} of {len(answers)} did not answer:", *lines])
+        missing = {a.name: f"{a.msg} (tried {a.seconds:.0f} s)" for a in answers if not a.reached}
+        result["missing"] = missing
+        if missing:
+            lines = [f"  {name}: {text}" for name, text in missing.items()]
+            result["msg"] = "\n".join([f"{counted(len(missing), 'guest')} of {len(answers)} did not answer:", *lines])
+            result["failed"] = not args["missing_ok"]
         return result

@@ -27,6 +27,10 @@ options:
     type: list
     elements: str
     default: []
+  check:
+    description: Whether the results are those of check mode.
+    type: bool
+    default: false
 """
 
 EXAMPLES = r"""
@@ -38,7 +42,8 @@ EXAMPLES = r"""
 RETURN = r"""
 _value:
   description:
-    - C(expected), guests that have to answer over ssh. C(new), those never reached before, by HostOS.
+    - C(observations), what the ledger has to know of it.
+    - C(expected), guests that have to answer over ssh, and C(new), those of them never reached before, by HostOS.
     - C(with_roles), guests that the roles of their partition are for. C(lines) for people. C(problems).
   type: dict
 """

@@ -44,6 +44,10 @@ options:
     description: How many ssh connections are made at the same time.
     type: int
     default: 16
+  missing_ok:
+    description: Whether guests that do not answer are listed in RV(missing) instead of failing the task.
+    type: bool
+    default: false
 requirements:
   - OpenSSH 8.5 or newer (on the controller)
 seealso:
@@ -65,6 +69,10 @@ guests:
   type: dict
   sample:
     wn001: {name: wn001, reached: true, seconds: 31.4, attempts: 17, msg: "answers on 10.0.4.21 with its host key"}
+missing:
+  description: Guests that did not answer, with the reason.
+  returned: always
+  type: dict
 reached:
   description: The names of those that answered.
   returned: always

@@ -20,7 +20,7 @@ from ._words import number, size
 #: vCPUs are fractions (overcommit 1.5) and are counted in thousandths, so that taking back is exact.
 MILLI = 1000
 KINDS = ("vcpus", "memory", "disk")
-UNKNOWN_CAPACITY = "its capacity is not known: run oscarv.virt.hostos, or give it in the definition"
+UNKNOWN_CAPACITY = "capacity not known: run oscarv.virt.hostos, or give it in the definition"
 
 Amount = tuple[int, int, int]  #: thousandths of vCPUs, bytes of memory, bytes of disk
 

@@ -14,11 +14,15 @@ SHOWN = 12
 
 
 def deploy_report(
-    results: t.Mapping[str, t.Any], decided: t.Mapping[str, t.Any], reached: t.Collection[str] = ()
+    results: t.Mapping[str, t.Any],
+    decided: t.Mapping[str, t.Any],
+    reached: t.Collection[str] = (),
+    check: bool = False,
 ) -> dict[str, t.Any]:
-    """`results`: {HOST: result of `guest`, {} where there is none}; `decided`: result of `assign`; `reached`: by now.
+    """`results`: {HOST: result of `guest`}; `decided`: result of `assign`; `reached`: guests that answered by now.
 
-    Gives `expected` (guests that have to answer over ssh), `new` (those of them never reached before, by host),
+    Gives `observations` (what the ledger has to know of it; in check mode without guests that it does not know yet),
+    `expected` (guests that have to answer over ssh), `new` (those of them never reached before, by host),
     `with_roles` (guests that their partition's roles are for), `lines` for people, and `problems`.
     """
     answers = {host: data for host, data in results.items() if isinstance(data.get("guests"), t.Mapping)}
@@ -37,11 +41,22 @@ def deploy_report(
     reached_now = {name for name in runs if known[name]["first_contact"]} | set(reached)
     roles = decided["roles"]
     return {
+        "observations": _observations(answers, {p["guest"] for p in decided["plan"]["places"]} if check else set()),
         "expected": sorted({*new, *started}, key=natural),
         "new": {host: sorted((n for n in new if seen[n][0] == host), key=natural) for host in results},
         "with_roles": sorted((n for n in runs if n in reached_now and roles.get(known[n]["partition"])), key=natural),
         "lines": list(_lines(answers, seen)),
         "problems": list(_problems(results, seen, decided)),
+    }
+
+
+def _observations(answers: t.Mapping[str, t.Any], unknown: t.Collection[str]) -> dict[str, t.Any]:
+    return {
+        host: {
+            "guests": {name: entry for name, entry in data["guests"].items() if name not in unknown},
+            "pruned": data.get("pruned") or [],
+        }
+        for host, data in answers.items()
     }
 
 

@@ -13,11 +13,11 @@ import dataclasses
 import typing as t
 
 from . import _tolerate
-from ._constraints import Board
+from ._constraints import UNKNOWN_CAPACITY, Board
 from ._plan import Move, Place, Plan, Problem, Stays
 from ._planner_fit import bundles, first_homeless, place_all
 from ._rules import rule_text
-from ._words import listing, percent
+from ._words import counted, listing, percent
 
 ENGINE = "first-fit"
 VERBS = ("place", "evacuate", "explain")
@@ -132,10 +132,11 @@ def _mates(problem: Problem, names: t.Sequence[str]) -> set[str]:
 
 
 def _host_notes(board: Board) -> t.Iterator[str]:
-    for host, closed, free in zip(board.hosts, board.closed, board.free, strict=True):
-        if host.capacity is None:
-            yield f"host {host.name} takes nothing: {closed}"
-        else:
+    unknown = [host.name for host in board.hosts if host.capacity is None]
+    if unknown:
+        yield f"{counted(len(unknown), 'host')} ({listing(unknown)}) can take nothing: {UNKNOWN_CAPACITY}"
+    for host, free in zip(board.hosts, board.free, strict=True):
+        if host.capacity is not None:
             short = [kind for kind, amount in zip(("vcpus", "memory", "disk"), free, strict=True) if amount < 0]
             if short:
                 yield f"host {host.name} holds more than its capacity: {', '.join(short)}"

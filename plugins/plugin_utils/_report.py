@@ -92,9 +92,13 @@ def _tables(plan: Plan, rows: int) -> list[str]:
     changes += [(str(move.wave), move.guest, move.source, move.target, move.reason) for move in plan.moves]
     lines = table(("WAVE", "GUEST", "FROM", "TO", "WHY"), changes[:rows]) if changes else []
     lines += [f"... and {len(changes) - rows} more"] if len(changes) > rows else []
-    for stay in plan.stays[:rows]:
-        lines += [f"Stays: {stay.guest}: {stay.reason}", *_rejections(stay)]
-    return lines + ([f"... and {len(plan.stays) - rows} more stay"] if len(plan.stays) > rows else [])
+    alike: dict[tuple[t.Any, ...], list[Stays]] = {}
+    for stay in plan.stays:
+        alike.setdefault((stay.reason, *stay.rejected.values()), []).append(stay)
+    for stays in list(alike.values())[:rows]:
+        guests = f"{listing([stay.guest for stay in stays], 8)}"
+        lines += [f"{counted(len(stays), 'guest')} without a way: {guests}: {stays[0].reason}", *_rejections(stays[0])]
+    return lines + ([f"... and {len(alike) - rows} more reasons"] if len(alike) > rows else [])
 
 
 def _rejections(stay: Stays, limit: int = 6) -> list[str]:
@@ -103,7 +107,7 @@ def _rejections(stay: Stays, limit: int = 6) -> list[str]:
     for host, reason in stay.rejected.items():
         hosts.setdefault(reason, []).append(host)
     ordered = sorted(hosts.items(), key=lambda item: (-len(item[1]), natural(item[1][0])))
-    return [f"         {listing(names, 3)}: {reason}" for reason, names in ordered[:limit]]
+    return [f"  {listing(names, 3)}: {reason}" for reason, names in ordered[:limit]]
 
 
 def _cluster_table(before: dict[str, t.Any], then: dict[str, t.Any], same: bool) -> list[str]:

@@ -92,7 +92,7 @@ def test_capacity_is_measured_where_the_definition_is_silent(world: World) -> No
     decision = world.run()
     assert {p.host for p in decision.plan.places} == {"node2"} and len(decision.plan.places) == 2
     assert "vcpus: needs 1, 0 free" in decision.plan.stays[0].rejected["node2"]
-    assert any("host node1 takes nothing: its capacity is not known" in note for note in decision.plan.notes)
+    assert any("2 hosts (node1, node3) can take nothing: capacity not known" in note for note in decision.plan.notes)
 
 
 def test_hosts_in_maintenance_take_nothing_new(world: World) -> None:

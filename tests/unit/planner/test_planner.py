@@ -181,7 +181,7 @@ def test_each_host_has_its_first_reason() -> None:
     (stay,) = solve(problem(hosts, [guest("a", needs=("uefi",))], pins)).stays
     assert stay.rejected == {
         "h1": "in maintenance: new disks",
-        "h2": "its capacity is not known: run oscarv.virt.hostos, or give it in the definition",
+        "h2": "capacity not known: run oscarv.virt.hostos, or give it in the definition",
         "h3": "vcpus: needs 1, 0 free",
         "h4": "memory: needs 1 GiB, 0 bytes free",
         "h5": "disk: needs 1 GiB, 0 bytes free",
@@ -202,7 +202,7 @@ def test_a_host_that_nobody_measured_takes_nothing_and_the_plan_says_so() -> Non
     plan = solve(problem([host("h1", capacity=None), host("h2")], [guest("a")]))
     assert placed(plan) == {"a": "h2"}
     assert plan.notes == (
-        "host h1 takes nothing: its capacity is not known: run oscarv.virt.hostos, or give it in the definition",
+        "1 host (h1) can take nothing: capacity not known: run oscarv.virt.hostos, or give it in the definition",
     )
 
 
