@@ -16,7 +16,7 @@ from ._kvm_world import Phase, Plan
 #: Seconds between two looks at a guest that shuts down.
 _LOOK = 0.5
 #: A guest that is still booting ignores the first request: it is repeated.
-_ASK_AGAIN = 15.0
+_ASK_AGAIN = 5.0
 
 #: The state in which a wished power state leaves a guest.
 POWERED = {"running": "running", "paused": "paused", "stopped": "stopped"}

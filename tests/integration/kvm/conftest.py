@@ -8,9 +8,11 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 import typing as t
 
 import libvirt
@@ -21,6 +23,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 from private_libvirtd import PrivateLibvirtd, bridge, no_bridge
 from run_module import run_module
 
+ROOT = pathlib.Path(__file__).resolve().parents[3]
 MIB = 2**20
 CLUSTER = "tkvm"
 
@@ -98,6 +101,23 @@ class HostOS:
         found = (path.relative_to(self.pool) for path in self.pool.rglob("*") if path.is_file())
         return {str(path) for path in found if path.parts[0] != "builds"}
 
+    def take_build(self, path: pathlib.Path) -> str:
+        """A finished build, brought here."""
+        target = self.pool / "builds" / path.name
+        shutil.copy(path, target)
+        target.chmod(0o444)
+        return path.stem
+
+    def wait_for_console(self, text: str, number: int = 1, seconds: float = 120) -> None:
+        """Until the guest has said it on its serial console."""
+        log = self.daemon.logs / f"wn{number:03}-serial.log"
+        deadline = time.monotonic() + seconds
+        while not (log.exists() and text in log.read_text(errors="replace")):
+            if time.monotonic() > deadline:
+                said = log.read_text(errors="replace")[-2000:] if log.exists() else "nothing"
+                pytest.fail(f"{log.name} does not say {text!r} within {seconds} s; it says: {said}")
+            time.sleep(0.2)
+
     def build(self, content: str, size: int = 16 * MIB) -> str:
         """A build in the pool: a qcow2 named by its own sha256."""
         folder = self.pool / "builds"
@@ -131,6 +151,17 @@ def bridges() -> t.Iterator[tuple[str, str]]:
     yield names
     for name in names:
         no_bridge(name)
+
+
+@pytest.fixture(scope="session")
+def tiny() -> pathlib.Path:
+    """A build that boots in seconds, lets go of devices and heeds the power button (see tests/integration/migrate)."""
+    sys.path.insert(0, str(ROOT / "tests/integration/migrate"))
+    import tiny as builder
+
+    cache = ROOT / ".cache/tiny"
+    cache.mkdir(parents=True, exist_ok=True)
+    return builder.build(cache)
 
 
 @pytest.fixture

@@ -3,9 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A libvirtd of one's own: real QEMU and libvirt's simulator, with nothing of it visible to the rest of the machine.
 
-libvirtd sees its own /etc/libvirt, /var/lib/libvirt, /var/log/libvirt and /run (a mount namespace) and its own processes (a PID
-namespace): when it ends, every QEMU that it started ends with it. The directories lie below one directory, so tests can
-look at them, and the socket there is what they connect to.
+libvirtd sees its own /etc/libvirt, /var/lib/libvirt, /var/log/libvirt and /run (a mount namespace) and its own
+processes (a PID namespace): when it ends, every QEMU that it started ends with it. The directories lie below one
+directory, so tests can look at them, and the socket there is what they connect to.
 """
 
 from __future__ import annotations
@@ -120,6 +120,11 @@ class PrivateLibvirtd:
 
     def clear(self) -> None:
         """Remove all domains and files, so that the next test begins with nothing."""
+        self.clear_guests()
+        shutil.rmtree(self.pool / "builds", ignore_errors=True)
+
+    def clear_guests(self) -> None:
+        """The same, but builds stay."""
         flags = libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | libvirt.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
         for uri, extra in ((self.qemu_uri, libvirt.VIR_DOMAIN_UNDEFINE_NVRAM), (self.test_uri, 0)):
             with contextlib.closing(libvirt.open(uri)) as connection:
@@ -128,7 +133,11 @@ class PrivateLibvirtd:
                         domain.destroy()
                     with contextlib.suppress(libvirt.libvirtError):  # a transient one is gone by now
                         domain.undefineFlags(flags | extra)
+        for log in self.logs.iterdir():
+            log.unlink()
         for entry in self.pool.iterdir():
+            if entry.name == "builds":
+                continue
             if entry.is_dir():
                 shutil.rmtree(entry)
             else:
