@@ -23,7 +23,7 @@ from . import _ledger_sql as sql
 from ._ledger_changes import applied, problems
 from ._ledger_document import export_document, has_rows, read_document, same_rows
 from ._ledger_rows import Changes, HistoryRow, HostBuildRow, LedgerState, MoveRow
-from ._ledger_store import Fetch, LedgerError, Store, fetch_through, open_store
+from ._ledger_store import Fetch, LedgerError, Store, open_store
 from ._model import Cluster
 
 if t.TYPE_CHECKING:
@@ -65,8 +65,8 @@ def refuse(state: LedgerState, changes: Changes) -> None:
 class Transaction:
     """Made by `Ledger.transaction`; ends with its `with` block."""
 
-    def __init__(self, connection: sa.Connection, cluster: str) -> None:
-        self._fetch = fetch_through(connection)
+    def __init__(self, connection: sa.Connection, fetch: Fetch, cluster: str) -> None:
+        self._fetch = fetch
         self._cluster = cluster
         self._writer = sql.Writer(connection, cluster)
         self._state: LedgerState | None = None
@@ -166,12 +166,12 @@ class Ledger:
         with self._store.writer(self.cluster) as connection:
             from . import _ledger_schema  # needs SQLAlchemy, which the store has looked for
 
-            version = self._store.version(fetch_through(connection))
+            version = self._store.version(self._store.fetch(connection))
             if version is None:
                 _ledger_schema.create(connection)
             else:
                 self._check(version)
-            yield Transaction(connection, self.cluster)
+            yield Transaction(connection, self._store.fetch(connection), self.cluster)
 
     def export(self) -> dict[str, t.Any]:
         """The whole ledger of the cluster as plain data; see `_ledger_document`."""
@@ -215,7 +215,7 @@ class Ledger:
         with self._store.writer(self.cluster, whole=True) as connection:
             from . import _ledger_schema
 
-            version = t.cast(int, self._store.version(fetch_through(connection)))
+            version = t.cast(int, self._store.version(self._store.fetch(connection)))
             _ledger_schema.upgrade(connection, version)
             why = dataclasses.replace(history, why=f"schema {version} to {sql.VERSION}")
             sql.Writer(connection, self.cluster).apply(Changes(history=(why,)))

@@ -11,10 +11,12 @@ every run.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import functools
 import os
 import pathlib
 import sqlite3
+import threading
 import typing as t
 import urllib.parse
 
@@ -41,6 +43,8 @@ class Store(t.Protocol):
     def reader(self) -> t.ContextManager[Fetch]: ...
 
     def writer(self, cluster: str, *, whole: bool = False) -> t.ContextManager[sa.Connection]: ...
+
+    def fetch(self, connection: sa.Connection) -> Fetch: ...
 
     def version(self, fetch: Fetch) -> int | None: ...
 
@@ -83,8 +87,39 @@ def _text(sql: str) -> sa.TextClause:
     return sqlalchemy.text(sql)
 
 
-def fetch_through(connection: sa.Connection) -> Fetch:
-    return lambda sql, values: connection.execute(_text(sql), dict(values)).all()
+def _raw(connection: sa.Connection) -> sqlite3.Connection:
+    return t.cast(sqlite3.Connection, connection.connection.driver_connection)
+
+
+@contextlib.contextmanager
+def _turn(path: pathlib.Path) -> t.Iterator[None]:
+    """Wait in the kernel's queue for one's turn to write, at most PATIENCE seconds.
+
+    SQLite itself only asks again and again, with pauses up to 0.1 s: with many writers the lock is mostly free while
+    all of them sleep. This is for speed alone. What keeps writers apart is SQLite's own lock, which also ends the
+    patience; so where this one cannot be had (a file system without flock) nothing is lost.
+    """
+    try:
+        handle = os.open(f"{path}.lock", os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    except OSError:
+        yield
+        return
+    try:
+        mine = threading.Event()
+
+        def wait() -> None:
+            with contextlib.suppress(OSError):
+                fcntl.flock(handle, fcntl.LOCK_EX)
+            mine.set()
+
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            threading.Thread(target=wait, daemon=True).start()
+            mine.wait(PATIENCE)
+        yield
+    finally:
+        os.close(handle)  # gives the turn to the next, also after kill -9
 
 
 class SqliteStore:
@@ -123,6 +158,7 @@ class SqliteStore:
         except OSError as error:
             raise LedgerError(f"ledger {self.url}: cannot make its folder: {error}") from error
         with self._errors(), contextlib.ExitStack() as stack:
+            stack.enter_context(_turn(self.path))
             connection = stack.enter_context(self._engine.connect())
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             yield connection
@@ -141,6 +177,10 @@ class SqliteStore:
             "sa.Engine",
             sqlalchemy.create_engine("sqlite://", creator=connect, poolclass=sqlalchemy.NullPool, hide_parameters=True),
         )
+
+    def fetch(self, connection: sa.Connection) -> Fetch:
+        raw = _raw(connection)  # five times as fast as through SQLAlchemy
+        return lambda sql, values: raw.execute(sql, dict(values)).fetchall()
 
     def version(self, fetch: Fetch) -> int | None:
         found = fetch("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'oscarv_schema'", {})
@@ -206,7 +246,7 @@ class PostgresStore:
     def reader(self) -> t.Iterator[Fetch]:
         with self._connect("REPEATABLE READ") as connection:
             connection.exec_driver_sql("SET TRANSACTION READ ONLY")
-            yield fetch_through(connection)
+            yield self.fetch(connection)
 
     @contextlib.contextmanager
     def writer(self, cluster: str, *, whole: bool = False) -> t.Iterator[sa.Connection]:
@@ -214,7 +254,7 @@ class PostgresStore:
         the writer before committed, where a snapshot would still be the one from before the wait."""
         with self._connect("READ COMMITTED") as connection:
             connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{PATIENCE}s'")
-            fetch = fetch_through(connection)
+            fetch = self.fetch(connection)
             if whole or self.version(fetch) is None:
                 fetch("SELECT pg_advisory_xact_lock(hashtextextended('oscarv.virt', 0))", {})
             else:
@@ -222,6 +262,9 @@ class PostgresStore:
             fetch("SELECT pg_advisory_xact_lock(hashtextextended(:name, 1))", {"name": cluster})
             yield connection
             connection.commit()
+
+    def fetch(self, connection: sa.Connection) -> Fetch:
+        return lambda sql, values: connection.execute(_text(sql), dict(values)).all()
 
     def version(self, fetch: Fetch) -> int | None:
         return _version(fetch) if fetch("SELECT to_regclass('oscarv_schema')", {})[0][0] else None
