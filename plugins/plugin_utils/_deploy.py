@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ._words import counted, listing, natural
+from ._words import listing, natural
 
 #: Guests that are listed one by one; of more only the first are.
 SHOWN = 12
@@ -68,12 +68,12 @@ def _lines(answers: t.Mapping[str, t.Any], seen: t.Mapping[str, tuple[str, t.Map
     if len(changed) > SHOWN:
         yield f"... and {len(changed) - SHOWN} more guests changed"
     for key, words in (
-        ("restart_required", "wait for a restart: say -e oscarv_allow_restart=true"),
-        ("build_outdated", "stand on an older build: oscarv.virt.rebuild replaces their root disks"),
+        ("restart_required", "Waiting for a restart, say -e oscarv_allow_restart=true"),
+        ("build_outdated", "On an older build, oscarv.virt.rebuild replaces the root disk"),
     ):
         names = sorted((name for name, (_host, entry) in seen.items() if entry.get(key)), key=natural)
         if names:
-            yield f"{counted(len(names), 'guest')} ({listing(names, SHOWN)}) {words}"
+            yield f"{words}: {listing(names, SHOWN)}"
     for host, data in answers.items():
         gone = [str(entry["name"]) for entry in data.get("pruned") or ()]
         if gone:

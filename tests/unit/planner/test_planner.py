@@ -275,3 +275,23 @@ def test_unknown_verbs_and_subjects_are_refused() -> None:
         solve(problem([host("h1")], [], verb="evacuate", subjects=("h9",)))
     with pytest.raises(PlannerError, match="there is no guest h1"):
         solve(problem([host("h1")], [], verb="explain", subjects=("h1",)))
+
+
+def test_the_worked_example_of_the_docs() -> None:
+    """docs/how-to/placement.md"""
+    racks = {"node1": RACK1, "node2": RACK1, "node3": RACK2}
+    hosts = [host(name, vcpus=16, memory=16, enclosures=rack) for name, rack in racks.items()]
+    guests = [guest(f"wn{n}", memory=4) for n in range(1, 7)]
+    asked = problem(hosts, guests, spread=Spread("rack"))
+    where = placed(solve(asked))
+    assert list(where.values()) == ["node1", "node3", "node2", "node3", "node1", "node3"]
+    there = {name: dataclasses.replace(item, host=where[name]) for name, item in asked.guests.items()}
+    seventh = dataclasses.replace(asked, guests={**there, "wn7": guest("wn7", memory=4)})
+    assert placed(solve(seventh)) == {"wn7": "node2"}
+    assert solve(dataclasses.replace(asked, guests=there, verb="explain", subjects=("wn1",))).notes == (
+        "wn1 on node1: fits, choice 1 of 3, then 50 % full (it is here)",
+        "wn1 on node2: fits, choice 2 of 3, then 50 % full",
+        "wn1 on node3: fits, choice 3 of 3, then 100 % full",
+    )
+    careful = solve(problem(hosts, guests, spread=Spread("rack"), tolerate=[Tolerate(1, "rack")]))
+    assert sorted(placed(careful)) == ["wn1", "wn2", "wn3", "wn4"]
