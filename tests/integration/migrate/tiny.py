@@ -18,10 +18,10 @@ import tempfile
 
 HERE = pathlib.Path(__file__).resolve().parent
 #: A name that the kernel has built in is not there and not needed.
-MODULES = (
-    "virtio virtio_ring virtio_pci_legacy_dev virtio_pci_modern_dev virtio_pci virtio_blk failover net_failover "
-    "virtio_net button evdev"
-).split()
+MODULES = [
+    *("virtio", "virtio_ring", "virtio_pci_legacy_dev", "virtio_pci_modern_dev", "virtio_pci", "virtio_blk"),
+    *("failover", "net_failover", "virtio_net", "button", "evdev"),
+]
 SECTOR = 512
 START, SIZE = 2048, 40 * 2**20  #: of the partition: first sector, bytes
 DISK = 64 * 2**20  #: the beacon writes behind the partition
