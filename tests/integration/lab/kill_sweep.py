@@ -123,7 +123,7 @@ def main() -> None:
     settle(before, "no kill")
 
     kills = 0
-    steps = 12
+    steps = 8
     for step in range(steps):
         moment = took * (step + 0.5) / steps
         kills += killed("up", moment)

@@ -10,11 +10,10 @@ import os
 import pathlib
 import signal
 import subprocess
-import tempfile
 import time
 
 import pytest
-from conftest import PROGRAM, LabUnderTest, command_line, descendants, said, v1_controllers
+from conftest import OTHER_DIR, PROGRAM, LabUnderTest, command_line, descendants, said, v1_controllers
 
 
 def test_a_wrong_host_key_is_refused(lab: LabUnderTest) -> None:
@@ -24,18 +23,14 @@ def test_a_wrong_host_key_is_refused(lab: LabUnderTest) -> None:
     known.write_text(f"node01,10.88.1.11 {other}")
     with pytest.raises(AssertionError, match="Host key verification failed"):
         lab.ssh("node01", "true")
-    lab.program("up", hosts=1)  # puts it right again, by what the keys are
+    assert lab.program("up", hosts=1) == ["write known_hosts"]  # by what the keys are
     assert known.read_text() == right
     assert lab.ssh("node01", "echo reached") == "reached"
 
 
 def child(parent: int, name: str) -> int:
     """The child of a process that runs a program of this name."""
-    for pid in descendants(parent):
-        stat = pathlib.Path(f"/proc/{pid}/stat").read_text()
-        if f"({name})" in stat and stat.rpartition(")")[2].split()[1] == str(parent):
-            return pid
-    raise AssertionError(f"process {parent} has no child {name}")
+    return int(said("pgrep", "--parent", str(parent), "--exact", name))
 
 
 @pytest.mark.parametrize("victim", ["its process", "nspawn", "init"])
@@ -108,6 +103,8 @@ def test_hosts_are_added_and_only_removed_by_consent(lab: LabUnderTest) -> None:
     grown = lab.program("up", hosts=3)
     assert grown == [
         "write down the lab",
+        "make the host key of node03",
+        "write known_hosts",
         "start node03",
         "tell node01 the names of the others",
         "tell node02 the names of the others",
@@ -140,7 +137,7 @@ def test_trixie_beside_bookworm(lab: LabUnderTest) -> None:
 
 
 def test_a_killed_build_leaves_nothing_running_and_nothing_that_looks_built(lab: LabUnderTest) -> None:
-    top = pathlib.Path(tempfile.mkdtemp(prefix="t-lab-", dir="/var/tmp")) / "top"  # pytest's own are too long
+    top = OTHER_DIR
     mounts = pathlib.Path("/proc/self/mounts").read_text().count(str(top))
     run = lab.begin("up", dir=str(top), hosts=1)
     deadline = time.monotonic() + 120
@@ -161,7 +158,6 @@ def test_a_killed_build_leaves_nothing_running_and_nothing_that_looks_built(lab:
     assert lab.program("up", dir=str(top), hosts=1) == []
     lab.program("down", dir=str(top), keep_cache=False)
     assert not top.exists()
-    top.parent.rmdir()
 
 
 def test_killed_anywhere_within_namespaces() -> None:

@@ -34,7 +34,7 @@ RESOLVERS = ("/run/systemd/resolve/resolv.conf", "/etc/resolv.conf")
 
 
 class Lab:
-    """The lab of a name under a lab directory; all methods want the lab's lock (`with lab.lock()`)."""
+    """The lab of a name under a lab directory. `up` and `down` hold its lock, for as long as they take."""
 
     def __init__(self, wish: Wish, report: Report) -> None:
         self.wish = wish
@@ -177,8 +177,7 @@ class Lab:
         machines = [self._machine(name) for name in self.record["hosts"]]
         names = [f"{x.address.ip} {x.name}" for x in machines]
         keys = sshkeys.Keys(self.directory)
-        if not self.report.check:
-            keys.ensure({x.name: str(x.address.ip) for x in machines}, self._owner())
+        keys.ensure({x.name: str(x.address.ip) for x in machines}, self._owner(), self.report)
         waiting = [x for x in machines if x.running() and not unplugged]
         starting = [x for x in machines if x not in waiting and self.report.will(f"start {x.name}")]
         for host in waiting:
@@ -189,9 +188,12 @@ class Lab:
             futures = [pool.submit(self._start, x, names, keys) for x in starting]
             if not self.report.check:
                 futures += [pool.submit(x.wait, None, self.wish.wait_timeout) for x in waiting]
-            errors = [str(error) for future in futures if (error := future.exception())]
+            errors = [error for future in futures if (error := future.exception())]
+        for error in errors:
+            if not isinstance(error, LabError):
+                raise error
         if errors:
-            raise LabError("\n".join(errors))
+            raise LabError("\n".join(map(str, errors)))
 
     def _start(self, host: machine.Machine, names: t.Sequence[str], keys: sshkeys.Keys) -> None:
         host.prepare(names, self._packages(self.record["hosts"][host.name]["suite"]))
@@ -231,8 +233,9 @@ class Lab:
             self._remove_cache()
 
     def _down(self) -> None:
-        for name in sorted(self.record["hosts"]):
-            self._remove_host(name)
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            for _done in pool.map(self._remove_host, sorted(self.record["hosts"])):
+                pass  # an exception comes out here
         network.remove_nat(self.wish.name, self.report)
         network.remove_bridge(self.wish.bridge, self.report)
         sysctls.give_back(str(self.directory), self.report)

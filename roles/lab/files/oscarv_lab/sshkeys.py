@@ -9,7 +9,7 @@ import os
 import pathlib
 import typing as t
 
-from .base import run, write
+from .base import Report, run, write
 
 
 class Keys:
@@ -43,20 +43,27 @@ class Keys:
     def user_public(self) -> str:
         return _public(self.user)
 
-    def ensure(self, hosts: t.Mapping[str, str], owner: tuple[int, int]) -> None:
+    def ensure(self, hosts: t.Mapping[str, str], owner: tuple[int, int], report: Report) -> None:
         """Make what is missing; `hosts` maps names to addresses, `owner` is who will log in."""
-        self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
-        (self.directory / "host").mkdir(mode=0o700, exist_ok=True)
-        self.control.mkdir(mode=0o700, exist_ok=True)
-        os.chown(self.control, *owner)
-        if not _whole(self.user):
+        if not report.check:
+            self.directory.mkdir(mode=0o711, parents=True, exist_ok=True)
+            (self.directory / "host").mkdir(mode=0o700, exist_ok=True)
+            self.control.mkdir(mode=0o700, exist_ok=True)
+            os.chown(self.control, *owner)
+        if not _whole(self.user) and report.will("make the key to log in with"):
             _generate(self.user, "oscarv-lab", owner)
-        for name in hosts:
-            if not _whole(self._host(name)):
+        missing = [name for name in hosts if not _whole(self._host(name))]
+        for name in missing:
+            if report.will(f"make the host key of {name}"):
                 _generate(self._host(name), name, (0, 0))
-        lines = [f"{name},{address} {self.host_public(name)}\n" for name, address in sorted(hosts.items())]
-        if not self.known_hosts.exists() or self.known_hosts.read_text() != "".join(lines):
-            write(self.known_hosts, "".join(lines), owner=owner)
+        known = "".join(
+            f"{name},{address} {self.host_public(name)}\n"
+            for name, address in sorted(hosts.items())
+            if name not in missing or not report.check
+        )
+        if not self.known_hosts.exists() or self.known_hosts.read_text() != known:
+            if report.will("write known_hosts"):
+                write(self.known_hosts, known, owner=owner)
 
     def close_connections(self, address: str) -> None:
         """End ssh's shared connections to a HostOS that is no more: they would hang on to the old machine."""
