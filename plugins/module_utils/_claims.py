@@ -17,7 +17,7 @@ import pathlib
 import typing as t
 
 from ._driver import Mark
-from ._files import remove, write_json
+from ._files import write_json
 from ._paths import claim_path, claim_paths
 
 
@@ -59,8 +59,8 @@ class Claim:
         write_json(self.path, data)
 
     def discard(self) -> None:
-        if self.path.exists():
-            remove(self.path)
+        """Not synced: if a power failure brings it back, the next run settles and discards it again."""
+        self.path.unlink(missing_ok=True)
 
     def settled(self, named: t.Container[str]) -> Claim:
         """Less what a domain's persistent configuration names now, and less what is gone."""

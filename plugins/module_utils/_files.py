@@ -39,8 +39,12 @@ def temporary_beside(path: pathlib.Path) -> pathlib.Path:
 
 
 @contextlib.contextmanager
-def whole(path: pathlib.Path, mode: int) -> t.Iterator[pathlib.Path]:
-    """Give a temporary name to write to; rename it to `path` with `mode` only if the block succeeded."""
+def whole(path: pathlib.Path, mode: int, *, durable_name: bool = True) -> t.Iterator[pathlib.Path]:
+    """Give a temporary name to write to; rename it to `path` with `mode` only if the block succeeded.
+
+    The content is durable before it gets its name. `durable_name=False` leaves the name to a later `sync_directory`,
+    for who makes several files in one directory: each sync costs milliseconds.
+    """
     partial = temporary_beside(path)
     partial.unlink(missing_ok=True)
     try:
@@ -51,7 +55,8 @@ def whole(path: pathlib.Path, mode: int) -> t.Iterator[pathlib.Path]:
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
-    sync_directory(path.parent)
+    if durable_name:
+        sync_directory(path.parent)
 
 
 def write_json(path: pathlib.Path, data: t.Mapping[str, t.Any], mode: int = 0o600) -> None:

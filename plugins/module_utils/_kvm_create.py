@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
+import pathlib
 import typing as t
 
 from . import _kvm_disks as disks
@@ -55,7 +56,7 @@ def plan_new(plan: Plan) -> None:
     _record(plan, new)
     plan_autostart(plan)
     plan_power(plan)
-    finish(plan)
+    finish(plan, {*new.paths.values(), *([new.seed] if new.seed else [])})
 
 
 def _record(plan: Plan, new: New) -> None:
@@ -153,6 +154,7 @@ def _plan_seed(plan: Plan, new: New) -> None:
     if world.has_files:
         seeds.refuse(spec)
         plan.add(Phase.PREPARE, "make seed", functools.partial(_make_seed, plan, new))
+        plan.written.add(pathlib.Path(new.seed).parent)
 
 
 def _make_seed(plan: Plan, new: New) -> None:

@@ -103,16 +103,20 @@ def plan_creation(plan: Plan, disk: DiskSpec, path: str) -> None:
     backing = backing_of(plan.world, plan.spec, disk)
     run = functools.partial(create, path, size_wanted(disk), backing, plan.spec.name)
     plan.add(Phase.PREPARE, f"create disk {disk.name}", run)
+    plan.written.add(pathlib.Path(path).parent)
 
 
 def create(path: str, size: int, backing: str | None, guest: str) -> None:
-    """Make a disk file, whole or not at all; what is at `path` is replaced in the same instant."""
+    """Make a disk file, whole or not at all; what is at `path` is replaced in the same instant.
+
+    Its name is durable once its directory is synced.
+    """
     target = pathlib.Path(path)
     target.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
     words = ["qemu-img", "create", "-q", "-f", "qcow2"]
     if backing is not None:
         words += ["-b", backing, "-F", "qcow2"]
-    with whole(target, 0o600) as partial:
+    with whole(target, 0o600, durable_name=False) as partial:
         _qemu_img([*words, str(partial), str(size)], guest, f"create {path}")
 
 

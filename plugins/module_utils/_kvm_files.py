@@ -15,7 +15,7 @@ import pathlib
 import typing as t
 
 from ._claims import Claim
-from ._files import remove
+from ._files import remove, sync_directory
 from ._kvm_observe import observe_one
 from ._kvm_world import Phase, Plan, files_of, named_by
 
@@ -70,16 +70,24 @@ def _forget(claim: Claim) -> None:
     claim.settled(()).write()
 
 
-def finish(plan: Plan) -> None:
-    """A hidden last step of SETTLE: forget what a domain names now. Call last."""
+def finish(plan: Plan, named: t.Collection[str] | None = None) -> None:
+    """Hidden steps: make new names durable before the definition, forget what the domain names after it. Call last.
+
+    `named`: the files that the domain will name; None: it is asked.
+    """
+    for directory in sorted(plan.written):
+        plan.add(Phase.PREPARE, "", functools.partial(sync_directory, directory))
     if plan.claims:
-        plan.add(Phase.SETTLE, "", functools.partial(_settle, plan))
+        plan.add(Phase.SETTLE, "", functools.partial(_settle, plan, named))
 
 
-def _settle(plan: Plan) -> None:
-    if plan.claim is not None:
+def _settle(plan: Plan, named: t.Collection[str] | None) -> None:
+    if plan.claim is None:
+        return
+    if named is None:
         seen = observe_one(plan.world.connection, plan.spec.uuid, plan.world.pools)
-        plan.claim.settled(named_by(seen) if seen else ()).write()
+        named = named_by(seen) if seen else ()
+    plan.claim.settled(named).write()
 
 
 def remove_unused(plan: Plan, path: str) -> None:

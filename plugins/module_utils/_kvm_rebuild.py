@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import pathlib
 import typing as t
 
 from . import _kvm_disks as disks
@@ -88,6 +89,7 @@ def _plan_rebuild(plan: Plan) -> None:
         plan.add(Phase.STOP, "", functools.partial(_unmark, plan))
     run = functools.partial(disks.create, path, disks.size_wanted(spec.root), backing, spec.name)
     plan.add(Phase.PREPARE, "replace disk root", run)
+    plan.written.add(pathlib.Path(path).parent)
     plan.new_mark = dataclasses.replace(plan.new_mark or plan.mark, build_id=spec.root.build_id)
     if spec.seed is None:
         return
@@ -95,6 +97,7 @@ def _plan_rebuild(plan: Plan) -> None:
     seed = seed_path(plan.root_pool, spec.cluster, spec.name)
     plan.difference.compare("seed", t.cast(Seen, plan.seen).seed, {"path": seed, "made": "anew"})
     plan.add(Phase.PREPARE, "make seed", functools.partial(_make_seed, plan, seed))
+    plan.written.add(pathlib.Path(seed).parent)
     plan.edits.append(functools.partial(edit.put_seed, path=seed))
 
 

@@ -153,6 +153,7 @@ class Plan(Change):
     new_mark: Mark | None = None  #: written with the edits; None: the mark stays
     claim: Claim | None = None  #: what is written down of the guest's files, as far as steps were taken
     claims: bool = False  #: whether a claim is read or written at all
+    written: set[pathlib.Path] = dataclasses.field(default_factory=set)  #: directories to sync before the definition
     restarts: bool = False  #: is stopped only to be started again
     offline: bool = False  #: plan as if the guest were stopped: it is, or it is stopped first
 

@@ -65,8 +65,9 @@ def refuse(spec: GuestSpec) -> None:
 def make_seed(path: str, spec: GuestSpec, work: pathlib.Path, private: str | None = None) -> KeyPair:
     """Write the seed of `spec` (which has one) to `path`, mode 0600, and return the guest's host key.
 
-    `work` is a directory that only root can read; a directory in it holds the parts meanwhile, always the same one for
-    a guest, so that an interrupted run leaves nothing that the next does not clear away. `private`: a key to keep.
+    The file's name is durable once its directory is synced. `work` is a directory that only root can read; a directory
+    in it holds the parts meanwhile, always the same one for a guest, so that an interrupted run leaves nothing that the
+    next does not clear away. `private`: a key to keep.
     """
     seed = t.cast(SeedSpec, spec.seed)
     with _workplace(work / spec.uuid) as place:
@@ -75,7 +76,7 @@ def make_seed(path: str, spec: GuestSpec, work: pathlib.Path, private: str | Non
         for name, text in files.items():
             (place / name).write_text(text, encoding="utf-8")
         pathlib.Path(path).parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-        with whole(pathlib.Path(path), 0o600) as partial:
+        with whole(pathlib.Path(path), 0o600, durable_name=False) as partial:
             os.close(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             command = [
                 t.cast(str, iso_tool()),
