@@ -19,6 +19,11 @@ def members(shown: dict[str, t.Any], group: str) -> list[str]:
     return sorted(shown.get(group, {}).get("hosts", []))
 
 
+def said(answer: t.Any, words: str) -> bool:
+    """Whether an error has these words; older Ansibles break its lines wherever it suits them."""
+    return "".join(words.split()) in "".join(answer.stderr.split())
+
+
 def test_before_there_is_a_ledger(cluster: t.Any) -> None:
     shown = cluster.list()
     for variables in shown["_meta"]["hostvars"].values():
@@ -157,7 +162,7 @@ def test_strict_expressions_fail_and_others_are_passed_over(cluster: t.Any) -> N
     cluster.write(text + "compose: {x: nothing_of_this_name}\nstrict: true\n")
     answer = cluster.ask("--list", ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED="1")
     assert answer.returncode != 0
-    assert "Could not set x for host" in answer.stderr
+    assert said(answer, "Could not set x for host")
 
 
 def test_errors_of_the_definition_are_shown_all_with_their_lines(cluster: t.Any) -> None:
@@ -166,8 +171,8 @@ def test_errors_of_the_definition_are_shown_all_with_their_lines(cluster: t.Any)
     )
     answer = cluster.ask("--list", ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED="1")
     assert answer.returncode != 0
-    assert "demo.oscarv.yml:16: partitions.workers.vcpu: unknown key 'vcpu'; did you mean 'vcpus'?" in answer.stderr
-    assert "demo.oscarv.yml:17: partitions.workers.memory: found '1024'; a size needs a unit" in answer.stderr
+    assert said(answer, "demo.oscarv.yml:16: partitions.workers.vcpu: unknown key 'vcpu'; did you mean 'vcpus'?")
+    assert said(answer, "demo.oscarv.yml:17: partitions.workers.memory: found '1024'; a size needs a unit")
     assert "Traceback" not in answer.stderr
 
 
@@ -175,7 +180,7 @@ def test_two_clusters_are_refused(cluster: t.Any) -> None:
     cluster.write(cluster.definition.read_text().replace("cluster: demo", "cluster: two"), "two.oscarv.yml")
     answer = cluster.ask("--list", "-i", "two.oscarv.yml", ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED="1")
     assert answer.returncode != 0
-    assert "demo.oscarv.yml already; give one cluster only" in answer.stderr
+    assert said(answer, "demo.oscarv.yml already; give one cluster only")
 
 
 def test_a_folder_with_parts_and_hosts(cluster: t.Any) -> None:
@@ -194,7 +199,7 @@ def test_only_files_of_its_name(cluster: t.Any) -> None:
     (cluster.folder / "demo.yml").write_text(cluster.definition.read_text())
     answer = cluster.ask("--list", source="demo.yml", ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED="1")
     assert answer.returncode != 0
-    assert "could not be verified by inventory plugin" in answer.stderr
+    assert said(answer, "could not be verified by inventory plugin")
 
 
 def test_a_ledger_that_cannot_be_read_is_no_empty_ledger(cluster: t.Any) -> None:
@@ -202,13 +207,13 @@ def test_a_ledger_that_cannot_be_read_is_no_empty_ledger(cluster: t.Any) -> None
     (cluster.folder / ".oscarv" / "ledger.sqlite").write_bytes(b"no database, no database, no database")
     answer = cluster.ask("--list", ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED="1")
     assert answer.returncode != 0
-    assert "not a database" in answer.stderr
+    assert said(answer, "not a database")
 
 
 def test_sqlite_is_refused_under_awx(cluster: t.Any) -> None:
     answer = cluster.ask("--list", JOB_ID="7", ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED="1")
     assert answer.returncode != 0
-    assert "SQLite is refused under AWX" in answer.stderr
+    assert said(answer, "SQLite is refused under AWX")
 
 
 def test_neither_sqlalchemy_nor_libyaml_is_needed_to_look(cluster: t.Any, tmp_path: pathlib.Path) -> None:
