@@ -103,6 +103,7 @@ class _Run:
             self._hashes()
         self.nics += detached_and_gone(self.cluster, self.state, observed, self.now, {nic.mac for nic in self.nics})
         changes = self._changes(history)
+        plan = dataclasses.replace(plan, notes=(*plan.notes, *self.notes))
         if self.errors:
             return Decision(Changes(), plan, self.state, tuple(self.errors), problem)
         after = applied(self.state, changes)

@@ -60,6 +60,7 @@ def test_an_image_without_a_build_is_refused_for_a_deploy_and_noted_for_a_plan(w
     assert "image debian has no build, which wn1, wn2, wn3 need: run oscarv.virt.image" in world.refuse()
     decision = world.decide(need_builds=False)
     assert decision.errors == () and len(decision.plan.places) == 3
+    assert decision.plan.notes == ("image debian has no build, which wn1, wn2, wn3 need: run oscarv.virt.image",)
 
 
 def test_a_newer_build_is_for_new_guests_only(world: World) -> None:
