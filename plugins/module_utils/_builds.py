@@ -138,11 +138,17 @@ def sha256(path: pathlib.Path) -> str:
     return digest.hexdigest()
 
 
-def needed_by(pools: t.Iterable[pathlib.Path]) -> dict[str, str]:
-    """build_id -> an overlay that stands on it. Every file in the pools is asked, whoever made it, running or not."""
+def needed_by(pools: t.Iterable[pathlib.Path], without: t.Iterable[pathlib.Path] = ()) -> dict[str, str]:
+    """build_id -> an overlay that stands on it. Every file in the pools is asked, whoever made it, running or not.
+
+    `without`: folders whose files do not count.
+    """
     found: dict[str, str] = {}
+    skipped = {str(folder) for folder in without}
     for pool in pools:
         for folder, _folders, names in os.walk(pool):
+            if folder in skipped:
+                continue
             for name in names:
                 path = os.path.join(folder, name)
                 header = read_header(path)

@@ -67,6 +67,13 @@ options:
     type: list
     elements: path
     default: []
+  leaving:
+    description:
+      - Folders that a run would have emptied before this task. In check mode what lies in them needs no build; otherwise this
+        is ignored.
+    type: list
+    elements: path
+    default: []
   timeout:
     description: Seconds without a byte after which a download is given up.
     type: int
@@ -147,6 +154,7 @@ def main() -> None:
             "builds": {"type": "list", "elements": "dict", "required": True, "options": _BUILD},
             "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             "pools": {"type": "list", "elements": "path", "default": []},
+            "leaving": {"type": "list", "elements": "path", "default": []},
             "timeout": {"type": "int", "default": 60},
             "state_dir": {"type": "path", "default": "/var/lib/oscarv-host"},
         },
@@ -209,14 +217,16 @@ def present(wanted: t.Sequence[builds.Wanted], download: builds.Download, check:
 def absent(wanted: t.Sequence[builds.Wanted], params: t.Mapping[str, t.Any], check: bool) -> dict[str, t.Any]:
     """Under the HostOS's lock: no guest is being made on a build while it is looked whether one is."""
     if check:
-        return _absent(wanted, params["pools"], check=True)
+        return _absent(wanted, params["pools"], check=True, leaving=params["leaving"])
     with hold(params["state_dir"], "host_builds"):
         return _absent(wanted, params["pools"], check=False)
 
 
-def _absent(wanted: t.Sequence[builds.Wanted], pools: t.Iterable[str], *, check: bool) -> dict[str, t.Any]:
+def _absent(
+    wanted: t.Sequence[builds.Wanted], pools: t.Iterable[str], *, check: bool, leaving: t.Iterable[str] = ()
+) -> dict[str, t.Any]:
     there = [build for build in wanted if build.path.is_file()]
-    needed = builds.needed_by(map(pathlib.Path, pools)) if there else {}
+    needed = builds.needed_by(map(pathlib.Path, pools), map(pathlib.Path, leaving)) if there else {}
     kept = {build.build_id: needed[build.build_id] for build in there if build.build_id in needed}
     gone = [build for build in there if build.build_id not in kept]
     for build in () if check else gone:

@@ -138,7 +138,8 @@ def test_absent_removes_only_what_nothing_stands_on(pool: pathlib.Path) -> None:
     build = wanted(pool)
     present(build)
     overlay(pool / "other" / "snap.shot", str(build.path))
-    params = {"pools": [str(pool)], "state_dir": str(pool.parent / "state")}
+    params = {"pools": [str(pool)], "state_dir": str(pool.parent / "state"), "leaving": [str(pool / "other")]}
+    assert host_builds.absent([build], params, True)["changed"], "a run would have emptied the folder before"
     kept = host_builds.absent([build], params, False)
     assert not kept["changed"] and kept["kept"] == {BUILD_ID: str(pool / "other" / "snap.shot")}
     (pool / "other" / "snap.shot").unlink()
