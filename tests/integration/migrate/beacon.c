@@ -6,7 +6,7 @@
  * The whole user space of the tests' tiny guest: PID 1. What a move must not disturb, it makes visible:
  *  - every 10 ms a UDP packet "MAC BOOT_ID COUNTER BLOCKS BAD" to port 7777 of the network's first address; COUNTER lives in memory only;
  *  - a child writes numbered 4 KiB blocks to the raw end of the root disk (from 48 MiB on) and reads them back: BLOCKS written, BAD ones;
- *  - 32 MiB of memory hold noise, so that a move with little bandwidth takes long enough to be interrupted;
+ *  - a third of the memory holds noise, so that a move has something to do, and with little bandwidth can be interrupted;
  *  - the power button powers off, as in any well-behaved guest.
  * The address of eth0 is the last four bytes of its MAC (52:54:0a:58:05:15 is 10.88.5.21/24), so no seed has to be read.
  */
@@ -27,13 +27,13 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
 #define BLOCK 4096
 #define FIRST (48L << 20)
 #define BLOCKS 1024 /* 4 MiB, written over and over */
-#define NOISE (32L << 20)
 
 struct shared { volatile uint32_t blocks, bad; };
 
@@ -102,8 +102,11 @@ int main(void) {
     network(sock, mac);
     struct shared *s = mmap(NULL, BLOCK, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     if (fork() == 0) writer(s);
-    uint64_t x = 88172645463325252ull, *noise = mmap(NULL, NOISE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    for (long i = 0; i < NOISE / 8; i++) { x ^= x << 13; x ^= x >> 7; x ^= x << 17; noise[i] = x; }
+    struct sysinfo memory;
+    sysinfo(&memory);
+    long words = memory.totalram / 3 / 8;
+    uint64_t x = 88172645463325252ull, *noise = mmap(NULL, words * 8, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    for (long i = 0; i < words; i++) { x ^= x << 13; x ^= x >> 7; x ^= x << 17; noise[i] = x; }
     struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(7777)};
     memcpy(&to.sin_addr, mac + 2, 4);
     ((unsigned char *)&to.sin_addr)[3] = 1;

@@ -149,13 +149,13 @@ class Rack:
         return Ran(process.returncode, text)
 
     def module(self, host: str, name: str, arguments: t.Mapping[str, t.Any], *flags: str) -> dict[str, t.Any]:
-        """What a module returns, failed or not."""
+        """What a module returns, failed or not; `text` is all that Ansible printed, the diff included."""
         process = self.start("ansible", host, "-m", f"oscarv.virt.{name}", "-a", json.dumps(arguments), *flags)
         text, _none = process.communicate(timeout=1500)
         found = re.search(r"(?:SUCCESS|CHANGED|FAILED!) => (\{.*)", text, re.S)
         assert found, text
         result: dict[str, t.Any] = json.JSONDecoder().raw_decode(found[1])[0]
-        return result
+        return {**result, "text": text}
 
     # -- guests -----------------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import threading
 
 PORTS = range(49152, 49216)
 _ETH_P_ALL = 3
+_SO_RCVBUFFORCE = 33  #: Python's socket module does not name it
 _SOL_PACKET, _PACKET_ADD_MEMBERSHIP, _PACKET_MR_PROMISC = 263, 1, 1
 #: Content types of TLS records, and the longest that NBD may say before it starts TLS.
 _RECORDS, _GREETING = (20, 21, 22, 23), 64
@@ -26,7 +27,7 @@ class Wire:
         self._socket.bind((device, 0))
         wanted = struct.pack("IHH8s", socket.if_nametoindex(device), _PACKET_MR_PROMISC, 0, b"")
         self._socket.setsockopt(_SOL_PACKET, _PACKET_ADD_MEMBERSHIP, wanted)
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUFFORCE, 256 * 2**20)
+        self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 256 * 2**20)
         self._socket.settimeout(0.2)
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
