@@ -66,7 +66,7 @@ def write_until_done(url: str, folder: str, writer: int, start: t.Any, die_at: i
     done = sum(1 for row in ledger.history(subject=f"g{writer}"))
     with open(pathlib.Path(folder) / f"committed-{writer}", "ab", buffering=0) as committed:  # noqa: PTH123
         if start is not None:
-            start.wait(timeout=120)
+            start.wait(timeout=600)
         for number in range(done, TRANSACTIONS):
             with ledger.transaction() as tx:
                 allocate(tx, writer, number)
@@ -89,7 +89,7 @@ def run_writers(url: str, folder: pathlib.Path) -> float:
     dies = {writer: dice.randrange(20, TRANSACTIONS - 20) for writer in range(KILLED_INSIDE)}
     victims = list(range(KILLED_INSIDE, KILLED_INSIDE + KILLED_OUTSIDE))
     processes = {writer: begin(writer, start, dies.get(writer)) for writer in range(WRITERS)}
-    start.wait(timeout=120)
+    start.wait(timeout=600)
     started, kills = time.monotonic(), 0
     deadline = started + 600
     while processes:

@@ -9,7 +9,6 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import textwrap
 import threading
 import typing as t
 
@@ -299,6 +298,29 @@ def test_a_reader_sees_one_moment(ledger: Ledger) -> None:
         assert state.guests[ledgers.uuid(1)].epoch == state.hosts["h"].vcpus == state.revision
 
 
+READS = """
+import sys
+sys.path[:0] = {paths!r}
+import conftest
+conftest.pytest_configure()
+import ledgers, pathlib
+state = ledgers.ledger(pathlib.Path({folder!r})).state()
+sys.exit(3 if "sqlalchemy" in sys.modules else len(state.guests))
+"""
+
+
+def test_reading_sqlite_does_not_load_sqlalchemy(ledger: Ledger, tmp_path: pathlib.Path) -> None:
+    """It would cost every run of the inventory plugin half a second."""
+    write(ledger, guests=(ledgers.guest(1),))
+    assert run_script(READS, tmp_path).returncode == 1
+
+
+def run_script(script: str, folder: pathlib.Path) -> subprocess.CompletedProcess[str]:
+    here = pathlib.Path(__file__).resolve()
+    text = script.format(paths=[str(here.parents[2]), str(here.parent)], folder=str(folder))
+    return subprocess.run([sys.executable, "-c", text], capture_output=True, text=True, timeout=120)
+
+
 KILLED = """
 import os, signal, sys
 sys.path[:0] = {paths!r}
@@ -315,10 +337,7 @@ with ledgers.ledger(pathlib.Path({folder!r})).transaction() as tx:
 
 def test_a_killed_writer_leaves_nothing_and_the_next_reader_cleans_up(ledger: Ledger, tmp_path: pathlib.Path) -> None:
     before = write(ledger, guests=(ledgers.guest(1),), nics=(ledgers.nic(1),))
-    here = pathlib.Path(__file__).resolve()
-    paths = [str(here.parents[2]), str(here.parent)]
-    script = textwrap.dedent(KILLED).format(paths=paths, folder=str(tmp_path))
-    killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60)
+    killed = run_script(KILLED, tmp_path)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert (tmp_path / "ledger.sqlite-journal").stat().st_size > 0, "the journal is hot: half of it is in the file"
     assert (tmp_path / "ledger.sqlite").stat().st_size > 2_000_000
