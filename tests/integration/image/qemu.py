@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import socket
@@ -108,6 +109,12 @@ class Guest:
             stdin=subprocess.DEVNULL,
         )
         self.started = time.monotonic()
+
+    def cpu(self) -> float:
+        """Seconds of CPU that QEMU has used; says more than the clock where a machine is busy."""
+        process = t.cast("subprocess.Popen[bytes]", self.process)
+        words = pathlib.Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
         if self.process:
