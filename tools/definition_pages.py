@@ -1,10 +1,9 @@
-#!/usr/bin/env python3
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Writes what is made of the definition's table of keys: the JSON Schemas and the reference page.
 
-tools/definition_pages.py [--check]     with --check: only say, by exit code 1, that something is out of date
+python tools/definition_pages.py [--check]     with --check: only say, by exit code 1, that something is out of date
 """
 
 from __future__ import annotations

@@ -37,18 +37,17 @@ class Trust:
         self._known: dict[str, str] = {}
 
     def __call__(self, value: t.Any) -> t.Any:
-        kind = type(value)
-        if kind is str:
+        if isinstance(value, str):
             return value if "{" in value else trust_as_template(value)
-        if kind is dict:
+        if isinstance(value, dict):
             return {key: self.shared(item) for key, item in value.items()}
-        if kind is list:
+        if isinstance(value, list):
             return [self.shared(item) for item in value]
         return value
 
     def shared(self, value: t.Any) -> t.Any:
         """The same for values of which many are equal."""
-        if type(value) is not str:
+        if not isinstance(value, str):
             return self(value)
         if value not in self._known:
             self._known[value] = self(value)

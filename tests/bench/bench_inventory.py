@@ -114,10 +114,10 @@ def cpu(source: pathlib.Path, *arguments: str) -> float:
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
-def row(bar: str, ours: float, peer: float | None, goal: float) -> dict[str, t.Any]:
+def row(what: str, ours: float, peer: float | None, goal: float) -> dict[str, t.Any]:
     ratio = ours / peer if peer else ours
     return {
-        "bar": bar,
+        "bar": what,
         "ours": round(ours, 3),
         "peer": round(peer, 3) if peer else None,
         "ratio": round(ratio, 2),
