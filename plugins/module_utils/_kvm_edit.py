@@ -5,12 +5,20 @@
 
 from __future__ import annotations
 
-import copy
 import typing as t
 import xml.etree.ElementTree as ET
 
 from ._kvm_parse import serial_of
-from ._kvm_xml import cpu_element, disk_element, drive_element, firmware_elements, free_target, memory_of, nic_element
+from ._kvm_xml import (
+    cpu_element,
+    disk_element,
+    drive_controller,
+    drive_element,
+    firmware_elements,
+    free_target,
+    memory_of,
+    nic_element,
+)
 from ._spec import NicSpec
 
 
@@ -105,6 +113,8 @@ def put_seed(domain: ET.Element, path: str | None) -> None:
     if drive is None:
         if path is not None:
             _devices(domain).append(drive_element(path))
+            if domain.find("devices/controller[@type='scsi']") is None:
+                _devices(domain).append(drive_controller())
         return
     _drop(drive, "source")
     if path is not None:
@@ -125,14 +135,6 @@ def find_disk(domain: ET.Element, name: str, device: str = "disk") -> ET.Element
         if disk.get("device", "disk") == device and disk.findtext("serial") == wanted:
             return disk
     return None
-
-
-def without_address(device: ET.Element) -> ET.Element:
-    """A copy that libvirt may put at another address."""
-    made = copy.deepcopy(device)
-    for tag in ("address", "alias"):
-        _drop(made, tag)
-    return made
 
 
 def _devices(domain: ET.Element) -> ET.Element:

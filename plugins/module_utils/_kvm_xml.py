@@ -22,8 +22,8 @@ MIB = 2**20
 
 #: PCI Express slots beyond what a guest is made with: each NIC or disk that is added while it runs takes one.
 SPARE_SLOTS = 8
-#: Devices of every guest that take a slot: virtio-serial, random numbers, balloon.
-_OWN_SLOTS = 3
+#: Devices of every guest that take a slot: virtio-serial, random numbers, balloon, the seed's controller.
+_OWN_SLOTS = 4
 #: q35 without an interrupt remapper addresses no more.
 MOST_VCPUS = 255
 
@@ -50,7 +50,7 @@ def vcpus_max(vcpus: int) -> int:
     A CPU that is not plugged costs a guest a few hundred KiB of kernel memory and the HostOS nothing, so everybody
     gets room to double, and small guests room up to 8.
     """
-    return min(MOST_VCPUS, max(8, 2 * vcpus, vcpus))
+    return min(MOST_VCPUS, max(8, 2 * vcpus))
 
 
 def memory_of(size: int) -> int:
@@ -102,11 +102,14 @@ def disk_element(name: str, path: str, target: str) -> ET.Element:
 
 
 def drive_element(path: str | None) -> ET.Element:
-    """The CD-ROM drive for the seed; stays, empty, when the seed is gone, because SATA drives cannot be unplugged."""
+    """The CD-ROM drive for the seed; stays, empty, when the seed is gone.
+
+    On a virtio controller: kernels made for clouds (Debian's linux-image-cloud-amd64) have no driver for q35's SATA.
+    """
     drive = element(
         "disk",
         element("driver", name="qemu", type_="raw"),
-        element("target", dev="sda", bus="sata"),
+        element("target", dev="sda", bus="scsi"),
         element("readonly"),
         element("serial", serial_of("seed")),
         type_="file",
@@ -115,6 +118,11 @@ def drive_element(path: str | None) -> ET.Element:
     if path is not None:
         drive.insert(1, element("source", file=path))
     return drive
+
+
+def drive_controller() -> ET.Element:
+    """What `drive_element` hangs on."""
+    return element("controller", type_="scsi", index="0", model="virtio-scsi")
 
 
 def free_target(used: t.Container[str]) -> str:
@@ -208,6 +216,7 @@ def _devices(spec: GuestSpec, disks: t.Mapping[str, str], seed: str | None) -> E
         used.add(target)
         devices.append(disk_element(name, path, target))
     devices.append(drive_element(seed))
+    devices.append(drive_controller())
     devices.append(element("controller", type_="usb", index="0", model="none"))
     devices.append(element("controller", type_="pci", index="0", model="pcie-root"))
     slots = len(disks) + len(spec.nics) + _OWN_SLOTS + SPARE_SLOTS
