@@ -24,6 +24,7 @@ LAB_DIR = pathlib.Path("/var/lib/oscarv-lab")
 NETWORK = "10.88.5"
 NAMES = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 MIB = 2**20
+ANSIBLE = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_DEPRECATION_WARNINGS": "0"}
 MARK = "metadata/{urn:oscarv:virt:guest:1}guest"
 
 
@@ -128,12 +129,12 @@ class Rack:
         assert not check or done.returncode == 0, f"{host}: {command}: {text}{done.stderr.decode(errors='replace')}"
         return text.strip()
 
-    def start(self, *words: str) -> subprocess.Popen[str]:
-        """A command of Ansible's in a process group of its own."""
+    def start(self, *words: str, keep: bool = False) -> subprocess.Popen[str]:
+        """A command of Ansible's in a process group of its own. `keep` the programs that it puts on HostOSes."""
         return subprocess.Popen(
             [str(BIN / words[0]), "-i", str(self.folder), *words[1:]],
             cwd=ROOT,
-            env={**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_DEPRECATION_WARNINGS": "0"},
+            env={**os.environ, **ANSIBLE, "ANSIBLE_KEEP_REMOTE_FILES": str(int(keep))},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

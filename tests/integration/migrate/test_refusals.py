@@ -9,6 +9,7 @@ import typing as t
 
 import pytest
 from rack import Beacons, Rack
+from wire import Wire
 
 NUMBER = 34
 BUILDS = "/var/lib/oscarv/builds"
@@ -21,6 +22,9 @@ FOREIGN = (
 @pytest.fixture(scope="module")
 def guest(rack: Rack, beacons: Beacons) -> dict[str, t.Any]:
     spec = rack.spec("fixed", NUMBER)
+    made = rack.make("node01", {**spec, "state": "stopped"})
+    assert not made.get("failed"), made
+    rack.ssh("node01", "qemu-io -c 'write -P 0x5c 700M 1M' /var/lib/oscarv/tmod/fixed-data.qcow2")
     made = rack.make("node01", spec)
     assert not made.get("failed"), made
     beacons.wait(rack.mac(NUMBER))
@@ -144,8 +148,10 @@ def test_plaintext_is_a_consent(rack: Rack, guest: dict[str, t.Any], beacons: Be
     try:
         refused = rack.move(guest, "node02", "node01", 3)
         assert refused["failed"] and "consent to plaintext: true" in refused["msg"]
-        result = rack.move(guest, "node02", "node01", 3, plaintext=True)
+        with Wire(f"lab-{rack.name}") as wire:
+            result = rack.move(guest, "node02", "node01", 3, plaintext=True)
         assert result["moves"][0]["moved"], result
+        assert wire.readable == {"memory", "disk"}, "so what is not readable otherwise would have been seen"
     finally:
         rack.ssh("node02", f"mv {PKI}/qemu/away.pem {PKI}/qemu/client-cert.pem")
     assert rack.where("fixed") == {"node01": ("running", 3)}
