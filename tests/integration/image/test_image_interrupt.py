@@ -33,20 +33,26 @@ def children(pid: int) -> list[int]:
     return [int(word) for word in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def victim(run: subprocess.Popen[str], who: str) -> int:
-    """ansible-playbook itself, its worker, or the module that the worker has started."""
+def victim(run: subprocess.Popen[str], builder: Builder, who: str) -> int:
+    """ansible-playbook itself, its worker, or the module: the oldest process that has the lock."""
     if who == "controller":
         return run.pid
-    (worker,) = children(run.pid)
     if who == "worker":
+        (worker,) = children(run.pid)
         return worker
-    pid = worker
-    while (
-        "AnsiballZ" not in pathlib.Path(f"/proc/{pid}/cmdline").read_text()
-        or b"sh\0" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes()[:16]
-    ):
-        (pid,) = children(pid)
-    return pid
+    return min(holders(str(builder.store / ".lock.")))
+
+
+def holders(prefix: str) -> list[int]:
+    """Processes that have a file open whose path begins so."""
+    found = set()
+    for path in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if str(path.readlink()).startswith(prefix):
+                found.add(int(path.parts[2]))
+        except OSError:
+            continue  # closed meanwhile
+    return sorted(found)
 
 
 #: What the log says when this point is reached, and who is killed then. Nobody is killed at each point by each: the
@@ -68,7 +74,7 @@ def test_a_killed_build_leaves_nothing(small: Builder, point: str, who: str) -> 
         small.wait_for_log(point)
         time.sleep(1.5)  # well into it
         assert small.traces()["processes"], "the build runs"
-        os.kill(victim(run, who), signal.SIGKILL)
+        os.kill(victim(run, small, who), signal.SIGKILL)
         small.wait_for_silence()
         text, _none = run.communicate(timeout=60)
     finally:

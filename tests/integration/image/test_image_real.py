@@ -107,7 +107,7 @@ def test_the_store_has_all_its_parts_and_nothing_else(image: pathlib.Path, build
 
 def test_the_ledger_knows_it(image: pathlib.Path, builder: Builder) -> None:
     assert (builder.inventory / ".oscarv" / "ledger.sqlite").exists()
-    query = "SELECT build_id, image, size, virtual_size FROM build"
+    query = "SELECT build_id, image, size, virtual_size FROM oscarv_build"
     words = ["python3", "-c", "import sqlite3, sys; print(list(sqlite3.connect(sys.argv[1]).execute(sys.argv[2])))"]
     ledger = str(builder.inventory / ".oscarv" / "ledger.sqlite")
     said = subprocess.run([*words, ledger, query], check=True, capture_output=True, text=True).stdout
@@ -188,7 +188,7 @@ def test_the_base_layer_is_the_same_without_kernel_and_boot(image: pathlib.Path)
     ):
         members = {member.name.removeprefix("./"): member for member in tar}
     assert "etc/note" in members and "usr/sbin/sshd" in members and "usr/bin/cloud-init" in members
-    assert not [name for name in members if re.match(r"boot/(vmlinuz|grub)|lib/modules|usr/lib/modules", name)]
+    assert not [name for name in members if re.match(r"boot/(vmlinuz|grub)|(usr/)?lib/modules/", name)]
     assert not [name for name in members if "ssh_host_" in name or name.startswith(("dev/", "run/", "proc/", "sys/"))]
     assert (
         max(member.mtime for member in members.values())
@@ -207,7 +207,7 @@ def check_guest(guest: Guest) -> None:
     assert guest.ssh("findmnt -no FSTYPE /boot/efi").strip() == "vfat"
     assert guest.ssh("hostname").strip() == "guest1"
     assert guest.ssh("cat /etc/note") == "worker sesame\n"
-    assert "10.9.8.7 storage" in guest.ssh("cat /etc/hosts")
+    assert guest.ssh("getent hosts storage").split() == ["10.9.8.7", "storage"]
     assert guest.ssh("getcap /bin/ping").strip() == "/bin/ping cap_net_raw=ep"
     assert guest.ssh("sshd -T | grep -i ^passwordauthentication").strip() == "passwordauthentication no"
     assert "10.0.2.3" in guest.ssh("resolvectl dns eth0")
@@ -219,7 +219,7 @@ def test_it_boots_by_its_own_boot_loader(
     image: pathlib.Path, builder: Builder, firmware: str, record_property: t.Callable[[str, object], None]
 ) -> None:
     with Guest(builder.folder / firmware, image / "disk.qcow2", firmware) as guest:
-        seconds = guest.wait_ssh(300)
+        seconds = guest.wait_ssh(600)
         record_property("seconds_to_ssh", seconds)
         record_property("cpu_seconds_to_ssh", guest.cpu())
         check_guest(guest)
@@ -234,7 +234,7 @@ def test_it_boots_by_its_own_boot_loader(
 def test_it_looks_after_its_kernel_and_boot_loader_itself(image: pathlib.Path, builder: Builder, firmware: str) -> None:
     """What apt does at the next kernel or GRUB update: both boot loaders, a new grub.cfg, and it still boots."""
     with Guest(builder.folder / f"{firmware}-update", image / "disk.qcow2", firmware) as guest:
-        guest.wait_ssh(300)
+        guest.wait_ssh(600)
         kernel = guest.ssh("uname -r").strip()
         before = guest.ssh("sha256sum /boot/grub/grub.cfg")
         said = guest.ssh(f"dpkg-reconfigure -f noninteractive linux-image-{kernel} grub-cloud-amd64 2>&1", timeout=900)
@@ -244,7 +244,7 @@ def test_it_looks_after_its_kernel_and_boot_loader_itself(image: pathlib.Path, b
         assert f"root=UUID={builder.manifest(image)['root_uuid']}" in config and "console=ttyS0,115200" in config
         guest.power_off(180)
         guest.start()
-        guest.wait_ssh(300)
+        guest.wait_ssh(600)
         check_guest(guest)
         guest.power_off(180)
 
@@ -273,7 +273,7 @@ def test_trixie(workshop: pathlib.Path) -> None:
     (image,) = made.images()
     for firmware in ("bios", "uefi"):
         with Guest(made.folder / firmware, image / "disk.qcow2", firmware) as guest:
-            guest.wait_ssh(300)
+            guest.wait_ssh(600)
             check_guest(guest)
             assert "trixie" in guest.ssh("cat /etc/os-release")
     shutil.rmtree(made.folder)
