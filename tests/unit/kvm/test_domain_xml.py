@@ -77,8 +77,17 @@ def test_a_new_domain_says_what_the_spec_says(spec: GuestSpec) -> None:
 def test_there_are_spare_slots_for_what_is_plugged_later(spec: GuestSpec) -> None:
     rendered = render(spec)
     ports = rendered.findall("devices/controller[@model='pcie-root-port']")
-    taken = len(spec.disks) + len(spec.nics) + 3
+    taken = len(spec.disks) + len(spec.nics) + 4
     assert len(ports) - taken == 8
+
+
+def test_the_seed_hangs_on_a_controller_that_kernels_for_clouds_have(spec: GuestSpec) -> None:
+    """Debian's linux-image-cloud-amd64 has virtio_scsi and sr_mod, but no AHCI for q35's SATA: it would see no seed."""
+    rendered = render(spec)
+    drive = rendered.find("devices/disk[@device='cdrom']/target")
+    assert drive is not None and drive.get("bus") == "scsi"
+    models = [found.get("model") for found in rendered.findall("devices/controller[@type='scsi']")]
+    assert models == ["virtio-scsi"]
 
 
 def test_memory_is_rounded_up_to_mib_as_qemu_does() -> None:
