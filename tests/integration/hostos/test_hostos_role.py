@@ -183,7 +183,7 @@ def test_a_restart_keeps_everything_but_a_network_change_that_nobody_confirmed(h
     hostoses.ssh(
         "node02", f"cat > {home}/wish.json <<'EOF'\n{json.dumps(wish)}\nEOF\npython3 {home}/network_switch.py apply"
     )
-    assert "br9" in hostoses.ssh("node02", "sleep 2; ip link show br9")
+    assert "br9" in hostoses.ssh("node02", "sleep 5; ip link show br9")
     hostoses.ssh("node02", "systemctl reboot", code=None)
     hostoses.wait_for("node02", boot)
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import pathlib
 import re
-import types
 import typing as t
 
 import pytest
-from hostos_scripts import script
+from ansible_collections.oscarv.virt.plugins.module_utils import _network_plan
 
 Links = dict[str, dict[str, t.Any]]
 
@@ -47,20 +46,23 @@ VLAN=eno1.7
 class Machine:
     """A machine whose eno1 is managed by networkd with the file `text`."""
 
-    def __init__(self, plan: types.ModuleType, folder: pathlib.Path, text: str | None = STATIC) -> None:
-        self.plan = plan
+    def __init__(self, folder: pathlib.Path, monkeypatch: pytest.MonkeyPatch, text: str | None = STATIC) -> None:
         self.links: Links = {"lo": link("lo"), "eno1": link("eno1", addr_info=ADDRESS)}
         self.folder = folder
         self.uplink_file = folder / "50-eno1.network"
         if text is not None:
             self.uplink_file.write_text(text)
-        plan.Planner.managed_file = lambda _self, _uplink: self.uplink_file if text is not None else None
+        managed = None if text is None else self.uplink_file
+        monkeypatch.setattr(_network_plan.Planner, "managed_file", lambda _self, _uplink: managed)
+        monkeypatch.setattr(_network_plan, "NETWORK_DIR", folder)
+        monkeypatch.setattr(_network_plan, "LEASES", folder / "leases")
+        monkeypatch.setattr(_network_plan, "drop_ins", lambda name: sorted((folder / f"{name}.d").glob("*.conf")))
+        monkeypatch.setattr(_network_plan, "kernel_links", lambda: self.links)
 
     def look(
         self, bridges: list[dict[str, t.Any]], networks: list[dict[str, t.Any]], uplink: str = ""
     ) -> dict[str, t.Any]:
-        wish = {"verb": "present", "bridges": bridges, "networks": networks, "uplink": uplink}
-        answer: dict[str, t.Any] = self.plan.Planner(wish, self.links).plan()
+        answer = _network_plan.plan_present(bridges, networks, uplink)
         answer["files"] = {
             pathlib.Path(path).relative_to(self.folder).as_posix(): v for path, v in answer["files"].items()
         }
@@ -82,16 +84,8 @@ class Machine:
 
 
 @pytest.fixture
-def plan(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> types.ModuleType:
-    module = script("hostos_common", "network_plan")
-    module.NETWORK_DIR = tmp_path
-    module.drop_ins = lambda name: sorted((tmp_path / f"{name}.d").glob("*.conf"))
-    return module
-
-
-@pytest.fixture
-def machine(plan: types.ModuleType, tmp_path: pathlib.Path) -> Machine:
-    return Machine(plan, tmp_path)
+def machine(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
+    return Machine(tmp_path, monkeypatch)
 
 
 BR0 = [{"name": "br0", "uplink": "eno1"}]
@@ -140,25 +134,21 @@ def test_a_vlan_gets_a_bridge_of_its_own_over_the_uplink(machine: Machine) -> No
     assert "RequiredForOnline=no\n" in answer["files"]["05-oscarv-br0v12.network"], "boot would wait for it"
 
 
-def test_an_uplink_with_a_long_name_gets_a_vlan_device_with_a_short_one(plan: types.ModuleType) -> None:
-    assert plan.vlan_name("br0", "enp129s0f1np1", 1234) == "br0v1234p"
-    assert plan.vlan_name("br0", "eno1", 1234) == "eno1.1234"
+def test_an_uplink_with_a_long_name_gets_a_vlan_device_with_a_short_one() -> None:
+    assert _network_plan.vlan_name("br0", "enp129s0f1np1", 1234) == "br0v1234p"
+    assert _network_plan.vlan_name("br0", "eno1", 1234) == "eno1.1234"
 
 
-def test_dhcp_keeps_its_identity(
-    plan: types.ModuleType, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    machine = Machine(plan, tmp_path, "[Match]\nName=eno1\n[Network]\nDHCP=yes\n")
-    lease = tmp_path / "lease"
-    lease.write_text("ADDRESS=10.0.0.5\nCLIENTID=ff5d4a3b2c0002000070656e6d61\n")
-    monkeypatch.setattr(plan, "LEASES", tmp_path)
-    lease.rename(tmp_path / "2")
+def test_dhcp_keeps_its_identity(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine = Machine(tmp_path, monkeypatch, "[Match]\nName=eno1\n[Network]\nDHCP=yes\n")
+    (tmp_path / "leases").mkdir()
+    (tmp_path / "leases/2").write_text("ADDRESS=10.0.0.5\nCLIENTID=ff5d4a3b2c0002000070656e6d61\n")
     assert f"[DHCPv4]\nIAID={0x5D4A3B2C}\n" in machine.look(BR0, [network()])["files"]["05-oscarv-br0.network"]
 
 
 def test_a_bridge_that_exists_is_used_as_it_is(machine: Machine) -> None:
     machine.links["br0"] = bridge("br0")
-    assert machine.look([], [network()]) == {"errors": [], "files": {}, "expect": {}}
+    assert machine.look([], [network()]) == {"errors": [], "files": {}, "expect": {}, "removed": []}
 
 
 def test_vlans_under_somebody_elses_bridge_are_a_drop_in_of_the_uplinks_file(machine: Machine) -> None:
@@ -198,9 +188,9 @@ def test_refused(machine: Machine, ask: t.Callable[[Machine], dict[str, t.Any]],
 
 
 def test_refuses_an_uplink_whose_addresses_somebody_else_manages(
-    plan: types.ModuleType, tmp_path: pathlib.Path
+    tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    errors = Machine(plan, tmp_path, None).look(BR0, [network()])["errors"]
+    errors = Machine(tmp_path, monkeypatch, None).look(BR0, [network()])["errors"]
     assert len(errors) == 1
     assert "eno1 has addresses that systemd-networkd does not manage" in errors[0]
 
@@ -217,7 +207,7 @@ def test_refuses_a_bridge_with_a_smaller_mtu(machine: Machine) -> None:
 
 def test_absent_takes_back_every_file_and_device(machine: Machine) -> None:
     machine.build(machine.look(BR0, [network(), network("storage", vlan=12)]))
-    answer = machine.plan.plan_absent(machine.links)
+    answer = _network_plan.plan_absent()
     assert answer["errors"] == []
     assert {pathlib.Path(path) for path in answer["files"]} == set(machine.folder.glob("05-oscarv-*"))
     assert set(answer["files"].values()) == {None}
@@ -228,4 +218,4 @@ def test_absent_takes_back_every_file_and_device(machine: Machine) -> None:
 def test_absent_is_refused_while_a_guest_is_attached(machine: Machine) -> None:
     machine.build(machine.look(BR0, [network()]))
     machine.links["vnet0"] = link("vnet0", master="br0")
-    assert "vnet0 is still attached" in machine.plan.plan_absent(machine.links)["errors"][0]
+    assert "vnet0 is still attached" in _network_plan.plan_absent()["errors"][0]

@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import pathlib
 import types
 import typing as t
 
 import pytest
-from hostos_scripts import script
+from ansible_collections.oscarv.virt.plugins.module_utils import _network_switch
 
 
 class Killed(BaseException):
@@ -20,14 +21,18 @@ class Killed(BaseException):
 
 class Machine:
     def __init__(self, folder: pathlib.Path) -> None:
-        self.switch: types.ModuleType = script("hostos_common", "network_switch")
+        # As it runs on a HostOS: a program of its own, not the module that the tests share.
+        spec = importlib.util.spec_from_file_location("network_switch", _network_switch.__file__)
+        assert spec is not None and spec.loader is not None
+        self.switch: types.ModuleType = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(self.switch)
         self.folder = folder
         for name, path in {"HOME": "home", "UNIT_DIR": "units"}.items():
             (folder / path).mkdir()
             setattr(self.switch, name, folder / path)
         self.switch.STATE, self.switch.WISH = folder / "home/state.json", folder / "home/wish.json"
         self.switch.AT_BOOT = folder / "units/wants/rollback.service"
-        self.switch.SETTLE = 0
+        self.switch.SETTLE = self.switch.PAUSE = 0
         self.old = {"old.network": "old\n", "changed.network": "before\n"}
         for name, text in self.old.items():
             (folder / name).write_text(text)
@@ -115,6 +120,15 @@ def test_a_second_change_waits_for_the_first(machine: Machine) -> None:
     machine.switch.apply()
     with pytest.raises(SystemExit, match="waits for its confirmation"):
         machine.switch.apply()
+
+
+def test_a_connection_from_before_the_change_is_no_proof(machine: Machine) -> None:
+    machine.switch.act = lambda: None
+    machine.switch.apply()
+    with pytest.raises(SystemExit) as said:
+        machine.switch.confirm()
+    assert said.value.code == machine.switch.TOO_EARLY
+    assert machine.armed_at_boot()
 
 
 @pytest.mark.parametrize("steps", range(12))

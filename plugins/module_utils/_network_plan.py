@@ -3,13 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What has to be written so that this machine has the bridges its guests attach to. Changes nothing.
 
-Runs on the HostOS from standard input, with the wish as JSON in its only argument:
-  bridges   [{name, uplink?, mtu?}]               bridges that may be built where they are missing
-  networks  [{name, device, bridge, vlan?, mtu?}] what guests attach to; `device` must be there in the end
-  uplink    the device over which a bridge of a network may be built that `bridges` does not name; empty: none
-  verb      present, or absent: take back everything that was built here
-and prints JSON: errors [text], files {path: text, or null to remove it} (those that differ), expect {device: {port,
-addressed}} and removed [device]. A bridge that is there and was not built by this collection is used as it is.
+A bridge that is there and was not built by this collection is used as it is. What a plan needs is done by
+`_network_switch`, in one step and with a way back.
 """
 
 from __future__ import annotations
@@ -18,7 +13,6 @@ import json
 import pathlib
 import re
 import subprocess
-import sys
 import typing as t
 
 NETWORK_DIR = pathlib.Path("/etc/systemd/network")
@@ -40,12 +34,21 @@ class Refused(Exception):
     """A bridge that cannot be built; the message says why and what to do."""
 
 
-def run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+def plan_present(
+    bridges: t.Sequence[dict[str, t.Any]], networks: t.Sequence[dict[str, t.Any]], uplink: str | None
+) -> dict[str, t.Any]:
+    """What is missing for these networks.
+
+    `bridges`: [{name, uplink, mtu}] that may be built; `networks`: [{name, device, bridge, vlan, mtu}], whose `device`
+    must be there in the end; over `uplink` a bridge may be built that `bridges` does not name. Answers errors [text],
+    files {path: text, None to remove it} (those that differ), expect {device: {port, addressed}}, removed [device].
+    """
+    return Planner(bridges, networks, uplink, kernel_links()).plan()
 
 
 def kernel_links() -> dict[str, dict[str, t.Any]]:
-    return {link["ifname"]: link for link in json.loads(run("ip", "-j", "-d", "addr", "show"))}
+    shown = subprocess.run(["ip", "-j", "-d", "addr", "show"], check=True, capture_output=True, text=True).stdout
+    return {link["ifname"]: link for link in json.loads(shown)}
 
 
 def kind(link: dict[str, t.Any]) -> str:
@@ -89,13 +92,19 @@ def drop_ins(name: str) -> list[pathlib.Path]:
 class Planner:
     """Collects files and errors for one wish."""
 
-    def __init__(self, wish: dict[str, t.Any], links: dict[str, dict[str, t.Any]]) -> None:
+    def __init__(
+        self,
+        bridges: t.Sequence[dict[str, t.Any]],
+        networks: t.Sequence[dict[str, t.Any]],
+        uplink: str | None,
+        links: dict[str, dict[str, t.Any]],
+    ) -> None:
         self.links = links
-        self.networks = wish["networks"]
-        self.bridges = {bridge["name"]: bridge for bridge in wish["bridges"]}
-        for name in {network["bridge"] for network in self.networks} - self.bridges.keys():
-            if wish["uplink"] and not (self.foreign(name) and links.get(wish["uplink"], {}).get("master") != name):
-                self.bridges[name] = {"name": name, "uplink": wish["uplink"]}
+        self.networks = networks
+        self.bridges = {bridge["name"]: bridge for bridge in bridges}
+        for name in {network["bridge"] for network in networks} - self.bridges.keys():
+            if uplink and not (self.foreign(name) and links.get(uplink, {}).get("master") != name):
+                self.bridges[name] = {"name": name, "uplink": uplink}
         self.files: dict[str, str] = {}
         self.expect: dict[str, dict[str, t.Any]] = {}
         self.errors: list[str] = []
@@ -109,7 +118,7 @@ class Planner:
         missing = [name for name in self.expect if name not in self.links]
         # A file that is written again is read again: so a device that somebody deleted comes back.
         differing = {path: text for path, text in self.files.items() if missing or read(path) != text}
-        return {"errors": self.errors, "files": differing, "expect": self.expect}
+        return {"errors": self.errors, "files": differing, "expect": self.expect, "removed": []}
 
     def attempt(self, step: t.Callable[[dict[str, t.Any]], None], item: dict[str, t.Any]) -> None:
         try:
@@ -335,8 +344,9 @@ class Planner:
         return [("DHCPv4", [f"IAID={int(client.group(1), 16)}"])] if client else []
 
 
-def plan_absent(links: dict[str, dict[str, t.Any]]) -> dict[str, t.Any]:
+def plan_absent() -> dict[str, t.Any]:
     """Take back every file of ours and every device they made; refused while a guest is attached to one."""
+    links = kernel_links()
     paths = [*NETWORK_DIR.glob(f"{PREFIX}*"), *NETWORK_DIR.glob(f"*.d/{VLAN_DROP_IN}")]
     made = [path.name[len(PREFIX) : -len(".netdev")] for path in paths if path.suffix == ".netdev"]
     uplinks, errors = {}, []
@@ -353,9 +363,9 @@ def plan_absent(links: dict[str, dict[str, t.Any]]) -> dict[str, t.Any]:
             )
     return {
         "errors": errors,
-        "files": {str(path): None for path in paths},
+        "files": {str(path): None for path in sorted(paths)},
         "expect": uplinks,
-        "removed": [name for name in made if name in links],
+        "removed": sorted(name for name in made if name in links),
     }
 
 
@@ -370,13 +380,3 @@ def read(path: str | pathlib.Path) -> str | None:
         return pathlib.Path(path).read_text()
     except FileNotFoundError:
         return None
-
-
-def main() -> None:
-    wish, links = json.loads(sys.argv[1]), kernel_links()
-    plan = plan_absent(links) if wish["verb"] == "absent" else Planner(wish, links).plan()
-    sys.stdout.write(json.dumps(plan))
-
-
-if __name__ == "__main__":
-    main()

@@ -7,9 +7,10 @@
     network_switch.py confirm    the controller has reached the machine again: keep the new configuration
     network_switch.py rollback   nobody confirmed in time (timer), or the machine was restarted meanwhile (at boot)
 
-Lies with its state in one folder on the HostOS, because it has to work when nobody can reach the machine. A change is
-in one of these states (state.json): armed, acted, confirmed, rolled_back. The roll-back is armed, on disk, before the
-first file is written, so neither a lost connection nor a power failure leaves an unconfirmed configuration behind.
+A program: the module `hostos_network` puts it, with its state, into one folder on the HostOS, because it has to work
+when nobody can reach the machine. It imports nothing but the standard library. A change is in one of these states
+(state.json): armed, acted, confirmed, rolled_back. The roll-back is armed, on disk, before the first file is written,
+so neither a lost connection nor a power failure leaves an unconfirmed configuration behind.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ UNIT_DIR = pathlib.Path("/etc/systemd/system")
 AT_BOOT = UNIT_DIR / "systemd-networkd.service.wants" / f"{UNIT}.service"
 #: Seconds that networkd gets to bring a bridge up before confirm calls it failed.
 SETTLE = 15
+#: Seconds before the change: by then the answer to `apply` is out of its way.
+PAUSE = 2
+#: Exit code of `confirm` where the change is still to come: a connection from before it proves nothing.
+TOO_EARLY = 75
 PENDING = ("armed", "acted")
 
 
@@ -124,6 +129,7 @@ def apply() -> None:
 
 
 def act() -> None:
+    time.sleep(PAUSE)
     wish = json.loads(WISH.read_text())
     with locked():
         state = load_state()
@@ -135,8 +141,19 @@ def act() -> None:
             run("ip", "link", "del", bridge, check=False)  # networkd keeps a device whose file is gone
         if not state["networkd"]["enabled"]:
             run("systemctl", "enable", "systemd-networkd")
-        run(*(["networkctl", "reload"] if state["networkd"]["active"] else ["systemctl", "start", "systemd-networkd"]))
+        if state["networkd"]["active"]:
+            reload(wish["expect"].keys() if wish.get("removed") else ())
+        else:
+            run("systemctl", "start", "systemd-networkd")
         write(STATE, json.dumps({**state, "state": "acted"}))
+
+
+def reload(stranded: t.Iterable[str]) -> None:
+    """Have networkd read its files again. A link whose bridge has just gone is `failed` to it, and a reload alone
+    leaves such a link as it is (seen with 252)."""
+    run("networkctl", "reload")
+    for name in sorted(stranded):
+        run("networkctl", "reconfigure", name)
 
 
 def networkd(question: str) -> bool:
@@ -163,9 +180,7 @@ def take_back(state: dict[str, t.Any]) -> None:
         if name in now:
             run("ip", "link", "del", name, check=False)  # a VLAN device goes with its parent
     if networkd("is-active"):
-        run("networkctl", "reload")
-        for name in sorted((state["expect"].keys() | ports) & set(state["links_before"])):
-            run("networkctl", "reconfigure", name)
+        reload((state["expect"].keys() | ports) & set(state["links_before"]))
         if not state["networkd"]["active"]:
             run("systemctl", "stop", "systemd-networkd.service", "systemd-networkd.socket")
     if not state["networkd"]["enabled"]:
@@ -186,10 +201,20 @@ def shortcomings(expect: dict[str, dict[str, t.Any]]) -> list[str]:
     return found
 
 
-def confirm() -> None:
+def wait_for(expect: dict[str, dict[str, t.Any]]) -> list[str]:
+    """What is still missing when everything is up, or after SETTLE seconds."""
     deadline = time.monotonic() + SETTLE
-    while (missing := waiting_for()) and time.monotonic() < deadline:
+    while (missing := shortcomings(expect)) and time.monotonic() < deadline:
         time.sleep(0.2)
+    return missing
+
+
+def confirm() -> None:
+    """Keep the change, if it was made and everything is up; else SystemExit says what became of it."""
+    before = load_state()
+    if before["state"] == "armed":
+        raise SystemExit(TOO_EARLY)
+    missing = wait_for(before["expect"]) if before["state"] == "acted" else []
     with locked():
         state = load_state()
         if state["state"] == "rolled_back":
@@ -207,15 +232,6 @@ def confirm() -> None:
         raise SystemExit(
             f"taken back, because {SETTLE} s after the change {'; '.join(missing)}. See journalctl -u systemd-networkd"
         )
-
-
-def waiting_for() -> list[str]:
-    state = load_state()
-    return (
-        ["the change was not made (journalctl -u oscarv-network-act)"]
-        if state["state"] == "armed"
-        else shortcomings(state.get("expect", {}))
-    )
 
 
 if __name__ == "__main__":
