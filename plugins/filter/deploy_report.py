@@ -36,7 +36,7 @@ options:
 EXAMPLES = r"""
 - name: Say what happened
   ansible.builtin.debug:
-    msg: "{{ {inventory_hostname: guest_result} | oscarv.virt.deploy_report(decided) | json_query('lines') }}"
+    msg: "{{ ({inventory_hostname: guest_result} | oscarv.virt.deploy_report(decided)).lines }}"
 """
 
 RETURN = r"""

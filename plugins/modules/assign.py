@@ -19,8 +19,8 @@ description:
     rebuilt or released.
   - A new guest gets a random UUID, the HostOS that the planner chose, the newest build of its image, and for each NIC a MAC
     (C(52) and five bytes of a hash of cluster, guest and network) and the lowest free address of each family.
-  - A guest that no HostOS can take within the rules keeps its addresses and is listed in RV(plan.stays) with the reason for
-    each HostOS. That is no failure of this action; the playbook P(oscarv.virt.deploy#playbook) fails at its end.
+  - A guest that no HostOS can take within the rules keeps its addresses and is listed in C(stays) of RV(plan) with the reason for
+    each HostOS. That is no failure of this action; the playbook C(oscarv.virt.deploy) fails at its end.
   - A guest that left the definition becomes C(leaving). Nothing of it is given to others before its HostOS has proved its
     absence, see M(oscarv.virt.ledger).
   - Run it once, in the play of the HostOSes.
@@ -85,8 +85,6 @@ options:
 seealso:
   - module: oscarv.virt.placement
   - module: oscarv.virt.guest
-  - ref: docsite_placement
-    description: How placement decides.
 """
 
 EXAMPLES = r"""

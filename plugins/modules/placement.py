@@ -13,7 +13,7 @@ version_added: 1.0.0
 author: the oscarv.virt authors (@oscarv)
 description:
   - Asks the planner a question about the cluster as definition and ledger have it. Changes nothing and records nothing.
-  - P(oscarv.virt.evacuate#playbook) carries the answer out.
+  - The playbook C(oscarv.virt.evacuate) carries the answer out.
 extends_documentation_fragment:
   - oscarv.virt.attributes
   - oscarv.virt.attributes.actiongroup_virt

@@ -13,7 +13,7 @@ version_added: 1.0.0
 author: the oscarv.virt authors (@oscarv)
 description:
   - Gives a row for every HostOS and every guest, and for each guest what is not as it should be.
-  - P(oscarv.virt.status#playbook) asks all HostOSes and prints the answer.
+  - The playbook C(oscarv.virt.status) asks all HostOSes and prints the answer.
 extends_documentation_fragment:
   - oscarv.virt.attributes
   - oscarv.virt.attributes.actiongroup_virt
