@@ -13,7 +13,7 @@ version_added: 1.0.0
 author: the oscarv.virt authors (@oscarv)
 description:
   - Reads C(/etc/ssh/ssh_host_ed25519_key) of many guests at once, over ssh connections whose host key is verified against the
-    ledger. the playbook C(oscarv.virt.rebuild) gives the keys back to the guests that it makes anew.
+    ledger. The playbook C(oscarv.virt.rebuild) gives the keys back to the guests that it makes anew.
   - The result is never shown.
 extends_documentation_fragment:
   - oscarv.virt.attributes
