@@ -22,7 +22,7 @@ description:
   - SQLite is refused under AWX, where every job would have a ledger of its own; use PostgreSQL there.
 extends_documentation_fragment:
   - oscarv.virt.attributes
-  - oscarv.virt.attributes.action_group_virt
+  - oscarv.virt.attributes.actiongroup_virt
   - oscarv.virt.ledger
 attributes:
   check_mode:

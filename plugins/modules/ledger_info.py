@@ -15,7 +15,7 @@ description:
   - Reads what was decided and what was seen. Creates nothing; where there is no ledger yet, everything is empty.
 extends_documentation_fragment:
   - oscarv.virt.attributes
-  - oscarv.virt.attributes.action_group_virt
+  - oscarv.virt.attributes.actiongroup_virt
   - oscarv.virt.attributes.info_module
   - oscarv.virt.ledger
 options:

@@ -19,6 +19,7 @@ import os
 import pathlib
 import typing as t
 
+from . import _ledger_schema
 from . import _ledger_sql as sql
 from ._ledger_changes import applied, problems
 from ._ledger_document import export_document, has_rows, read_document, same_rows
@@ -164,8 +165,6 @@ class Ledger:
     def transaction(self) -> t.Iterator[Transaction]:
         """Exclusive for this cluster; makes the tables where they are missing."""
         with self._store.writer(self.cluster) as connection:
-            from . import _ledger_schema  # needs SQLAlchemy, which the store has looked for
-
             version = self._store.version(self._store.fetch(connection))
             if version is None:
                 _ledger_schema.create(connection)
@@ -213,8 +212,6 @@ class Ledger:
         if version is None or version == sql.VERSION or check:
             return None if version is None else (version, sql.VERSION)
         with self._store.writer(self.cluster, whole=True) as connection:
-            from . import _ledger_schema
-
             version = t.cast(int, self._store.version(self._store.fetch(connection)))
             _ledger_schema.upgrade(connection, version)
             why = dataclasses.replace(history, why=f"schema {version} to {sql.VERSION}")

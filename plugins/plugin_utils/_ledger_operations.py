@@ -224,8 +224,8 @@ def release(state: LedgerState, names: t.Sequence[str] | None, stamp: Stamp, qua
     nics_of = nics_by_guest(state)
     pairs = [released(row, nics_of.get(row.uuid, ()), stamp, quarantine) for row in chosen]
     changes = Changes(
-        guests=tuple(guest for guest, _ in pairs),
-        nics=tuple(nic for _, nics in pairs for nic in nics),
+        guests=tuple(guest for guest, _nics in pairs),
+        nics=tuple(nic for _guest, nics in pairs for nic in nics),
         history=tuple(
             stamp.history(
                 "release",

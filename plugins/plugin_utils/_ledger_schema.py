@@ -4,93 +4,115 @@
 """The tables of the ledger, made from the rows of `_ledger_rows`, and the steps from one version to the next.
 
 A row that gains a field gains a column, and with it `_ledger_sql.VERSION` must grow and STEPS must say how an older
-ledger gets there; tests/unit/ledger/test_schema.py holds the two together. Imports SQLAlchemy: only writers come here.
+ledger gets there; tests/unit/ledger/test_ledger_schema.py holds the two together.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import typing as t
-
-import sqlalchemy as sa
 
 from . import _ledger_rows as rows
 from . import _ledger_sql as sql
 
+if t.TYPE_CHECKING:
+    import sqlalchemy as sa
+
 PREFIX = "oscarv_"
-metadata = sa.MetaData()
-
-_TYPES = {"str": sa.Text, "int": sa.BigInteger}
 
 
-def _columns(row: type, key: tuple[str, ...], leave_out: tuple[str, ...] = ()) -> list[sa.Column[t.Any]]:
-    columns: list[sa.Column[t.Any]] = []
-    for field in dataclasses.fields(row):
-        if field.name in leave_out:
-            continue
-        hint = str(field.type)
-        kind = _TYPES.get(hint.split(" | ")[0], sa.Text)  # a mapping is JSON text
-        columns.append(sa.Column(field.name, kind, nullable=hint.endswith("| None"), primary_key=field.name in key))
-    return columns
+class Tables:
+    """All tables; made by `tables()`. Needs SQLAlchemy."""
+
+    def __init__(self) -> None:
+        import sqlalchemy
+
+        self._sa = sqlalchemy
+        self.metadata = sqlalchemy.MetaData()
+        self.schema = self._raw("schema", self._column("version", sqlalchemy.Integer))
+        self.cluster = self._raw(
+            "cluster", self._column("name", key=True), self._column("revision", sqlalchemy.BigInteger)
+        )
+        self.guest = self._table("guest", rows.GuestRow, "uuid")
+        self.nic = self._table("nic", rows.NicRow, "mac", owner=("guest", "guest", "uuid"), leave_out=("addresses",))
+        # The database itself guarantees that an address is given once in its realm, whatever a program does.
+        self.nic_address = self._raw(
+            "nic_address",
+            self._column("realm", key=True),
+            self._column("address", key=True),
+            self._column("cluster"),
+            self._column("mac"),
+            self._column("position", sqlalchemy.Integer),
+            self._owned_by("mac", "nic", "mac"),
+        )
+        self.host = self._table("host", rows.HostRow, "cluster", "name")
+        self.build = self._table("build", rows.BuildRow, "cluster", "build_id")
+        self.host_build = self._table("host_build", rows.HostBuildRow, "cluster", "host", "build_id")
+        self.host_key = self._table("host_key", rows.HostKeyRow, "guest", owner=("guest", "guest", "uuid"))
+        self.move = self._table("move", rows.MoveRow, "id", owner=("guest", "guest", "uuid"))
+        number = sqlalchemy.Column(
+            "id", sqlalchemy.BigInteger().with_variant(sqlalchemy.Integer, "sqlite"), primary_key=True
+        )
+        columns = self._columns(rows.HistoryRow, (), leave_out=("id",))
+        self.history = sqlalchemy.Table(PREFIX + "history", self.metadata, number, self._column("cluster"), *columns)
+        self._indices()
+
+    def _indices(self) -> None:
+        self._index("guest_name", self.guest.c.cluster, self.guest.c.name, only="state <> 'released'")
+        self._index("move_in_flight", self.move.c.guest, only="state = 'in_flight'")
+        self._index("move_epoch", self.move.c.cluster, self.move.c.guest, self.move.c.epoch_to)
+        self._index("nic_guest", self.nic.c.guest)
+        self._index("nic_address_mac", self.nic_address.c.mac)
+        self._index("history_subject", self.history.c.cluster, self.history.c.subject)
+
+    def _index(self, name: str, *columns: t.Any, only: str | None = None) -> None:
+        """With `only` a unique index over the rows for which that holds."""
+        where: dict[str, t.Any] = (
+            {f"{kind}_where": self._sa.text(only) for kind in ("sqlite", "postgresql")} if only else {}
+        )
+        self._sa.Index(PREFIX + name, *columns, unique=bool(only), **where)
+
+    def _column(self, name: str, kind: t.Any = None, *, key: bool = False) -> sa.Column[t.Any]:
+        return self._sa.Column(name, kind or self._sa.Text, nullable=False, primary_key=key)
+
+    def _raw(self, name: str, *parts: t.Any) -> sa.Table:
+        keyed = any(getattr(part, "primary_key", False) for part in parts)
+        # Rows are read in the order of their key: without row ids that is the order in the file.
+        return self._sa.Table(PREFIX + name, self.metadata, *parts, sqlite_with_rowid=not keyed)
+
+    def _table(
+        self,
+        name: str,
+        row: type,
+        *key: str,
+        owner: tuple[str, str, str] | None = None,
+        leave_out: tuple[str, ...] = (),
+    ) -> sa.Table:
+        """The table of a row; `cluster` is part of the key where the row's own key is unique in one cluster only."""
+        columns = self._columns(row, key, leave_out)
+        owners = [self._owned_by(*owner)] if owner else []
+        return self._raw(name, self._column("cluster", key="cluster" in key), *columns, *owners)
+
+    def _columns(self, row: type, key: tuple[str, ...], leave_out: tuple[str, ...] = ()) -> list[sa.Column[t.Any]]:
+        columns: list[sa.Column[t.Any]] = []
+        for field in dataclasses.fields(row):
+            if field.name in leave_out:
+                continue
+            hint = str(field.type)
+            kind: t.Any = self._sa.BigInteger if hint.startswith("int") else self._sa.Text  # a mapping is JSON text
+            optional = hint.endswith("| None")
+            columns.append(self._sa.Column(field.name, kind, nullable=optional, primary_key=field.name in key))
+        return columns
+
+    def _owned_by(self, column: str, table: str, key: str) -> sa.ForeignKeyConstraint:
+        return self._sa.ForeignKeyConstraint([column], [f"{PREFIX}{table}.{key}"], ondelete="CASCADE")
 
 
-def _table(name: str, row: type, *key: str, more: tuple[t.Any, ...] = (), leave_out: tuple[str, ...] = ()) -> sa.Table:
-    """One table; `cluster` is part of the key where the row's own key is unique in one cluster only."""
-    whole = "cluster" in key
-    cluster: sa.Column[str] = sa.Column("cluster", sa.Text, nullable=False, primary_key=whole)
-    own = _columns(row, tuple(part for part in key if part != "cluster"), leave_out)
-    return sa.Table(PREFIX + name, metadata, cluster, *own, *more, sqlite_with_rowid=False)
+@functools.cache
+def tables() -> Tables:
+    return Tables()
 
-
-def _owned_by(column: str, table: str, key: str) -> sa.ForeignKeyConstraint:
-    return sa.ForeignKeyConstraint([column], [f"{PREFIX}{table}.{key}"], ondelete="CASCADE")
-
-
-schema = sa.Table(PREFIX + "schema", metadata, sa.Column("version", sa.Integer, nullable=False))
-cluster = sa.Table(
-    PREFIX + "cluster",
-    metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("revision", sa.BigInteger, nullable=False),
-)
-guest = _table("guest", rows.GuestRow, "uuid")
-nic = _table("nic", rows.NicRow, "mac", more=(_owned_by("guest", "guest", "uuid"),), leave_out=("addresses",))
-#: The database itself guarantees that an address is given once in its realm, whatever a program does.
-nic_address = sa.Table(
-    PREFIX + "nic_address",
-    metadata,
-    sa.Column("realm", sa.Text, primary_key=True),
-    sa.Column("address", sa.Text, primary_key=True),
-    sa.Column("cluster", sa.Text, nullable=False),
-    sa.Column("mac", sa.Text, nullable=False),
-    sa.Column("position", sa.Integer, nullable=False),
-    _owned_by("mac", "nic", "mac"),
-    sqlite_with_rowid=False,
-)
-host = _table("host", rows.HostRow, "cluster", "name")
-build = _table("build", rows.BuildRow, "cluster", "build_id")
-host_build = _table("host_build", rows.HostBuildRow, "cluster", "host", "build_id")
-host_key = _table("host_key", rows.HostKeyRow, "guest", more=(_owned_by("guest", "guest", "uuid"),))
-move = _table("move", rows.MoveRow, "id", more=(_owned_by("guest", "guest", "uuid"),))
-history = sa.Table(
-    PREFIX + "history",
-    metadata,
-    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
-    sa.Column("cluster", sa.Text, nullable=False),
-    *_columns(rows.HistoryRow, (), leave_out=("id",)),
-)
-
-
-def _only_where(condition: str) -> dict[str, t.Any]:
-    return {"unique": True, "sqlite_where": sa.text(condition), "postgresql_where": sa.text(condition)}
-
-
-sa.Index(PREFIX + "guest_name", guest.c.cluster, guest.c.name, **_only_where("state <> 'released'"))
-sa.Index(PREFIX + "move_in_flight", move.c.guest, **_only_where("state = 'in_flight'"))
-sa.Index(PREFIX + "move_epoch", move.c.cluster, move.c.guest, move.c.epoch_to)
-sa.Index(PREFIX + "nic_guest", nic.c.guest)
-sa.Index(PREFIX + "nic_address_mac", nic_address.c.mac)
-sa.Index(PREFIX + "history_subject", history.c.cluster, history.c.subject)
 
 #: STEPS[n] turns a ledger of version n into one of version n + 1, inside the caller's transaction.
 STEPS: dict[int, t.Callable[[sa.Connection], None]] = {}
@@ -98,12 +120,12 @@ STEPS: dict[int, t.Callable[[sa.Connection], None]] = {}
 
 def create(connection: sa.Connection) -> None:
     """Make all tables in an empty database, inside the caller's transaction."""
-    metadata.create_all(connection)
-    connection.execute(schema.insert().values(version=sql.VERSION))
+    tables().metadata.create_all(connection)
+    connection.execute(tables().schema.insert().values(version=sql.VERSION))
 
 
 def upgrade(connection: sa.Connection, version: int) -> None:
     """From `version` to `_ledger_sql.VERSION`, inside the caller's transaction: all steps or none."""
     for number in range(version, sql.VERSION):
         STEPS[number](connection)
-    connection.execute(schema.update().values(version=sql.VERSION))
+    connection.execute(tables().schema.update().values(version=sql.VERSION))

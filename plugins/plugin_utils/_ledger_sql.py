@@ -132,11 +132,11 @@ class Writer:
     """Writes rows of one cluster through one SQLAlchemy connection that is inside a transaction."""
 
     def __init__(self, connection: sa.Connection, cluster: str) -> None:
-        from . import _ledger_schema
+        from ._ledger_schema import tables
 
         self._connection = connection
         self._cluster = cluster
-        self._tables = _ledger_schema
+        self._tables = tables()
 
     def apply(self, changes: Changes) -> None:
         """All rows of `changes`. What is removed goes first, so that its addresses can be given again."""

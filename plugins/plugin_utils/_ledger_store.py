@@ -51,7 +51,7 @@ class Store(t.Protocol):
 
 def open_store(url: str, folder: str, environment: t.Mapping[str, str]) -> Store:
     """The store behind `url`; a relative SQLite path is relative to `folder`. Opens nothing yet."""
-    scheme, _, rest = url.partition("://")
+    scheme, _mark, rest = url.partition("://")
     kind = scheme.partition("+")[0]
     if kind == "sqlite":
         path = urllib.parse.unquote(rest.removeprefix("/"))
@@ -74,7 +74,7 @@ def without_password(url: str) -> str:
     scheme, mark, rest = url.partition("://")
     if not mark:
         return "(not a URL)"
-    rest, _, query = rest.partition("?")
+    rest, _mark, query = rest.partition("?")
     login, at, host = rest.rpartition("@")
     options = [pair for pair in query.split("&") if pair and "pass" not in pair.partition("=")[0].lower()]
     return f"{scheme}://{login.partition(':')[0]}{at}{host}" + ("?" + "&".join(options) if options else "")

@@ -51,7 +51,7 @@ def cluster() -> rows_.Changes:
 
 def seconds(act: t.Callable[[], t.Any], repeats: int = 5) -> float:
     times = []
-    for _ in range(repeats):
+    for _number in range(repeats):
         started = time.perf_counter()
         act()
         times.append(time.perf_counter() - started)
