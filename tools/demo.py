@@ -125,7 +125,7 @@ def guests() -> dict[str, dict[str, t.Any]]:
             ["ansible-inventory", "-i", str(INVENTORY), "--list"], check=True, capture_output=True, text=True
         ).stdout
     )
-    return {name: listing["_meta"]["hostvars"][name] for name in listing["oscarv_guest"]["hosts"]}
+    return {name: vars_ for name, vars_ in listing["_meta"]["hostvars"].items() if "oscarv_uuid" in vars_}
 
 
 def ssh(guest: str, address: str, command: str) -> str:
@@ -255,8 +255,14 @@ def status() -> str:
 
 def teardown() -> str:
     playbook("teardown", "-e", "oscarv_confirm=demo", "-e", "oscarv_remove_disks=true")
-    run("lab", "ansible-playbook", "oscarv.virt.lab", "-e", f"lab_inventory_dir={INVENTORY}", "-e", "lab_state=absent")
+    take_lab_away()
     return "guests, HostOSes and lab removed"
+
+
+def take_lab_away() -> None:
+    unserve = ("include_role", "-a", "name=oscarv.virt.image tasks_from=unserve")
+    run("image", "ansible", "oscarv_builder", "-i", str(INVENTORY), "-m", *unserve)
+    run("lab", "ansible-playbook", "oscarv.virt.lab", "-e", f"lab_inventory_dir={INVENTORY}", "-e", "lab_state=absent")
 
 
 def table(text: str) -> None:
@@ -334,8 +340,14 @@ def compare() -> int:
 
 
 def down() -> int:
-    teardown()
-    return compare()
+    """Take away what an interrupted or kept demo left; a lab that is broken goes without its guests' consent."""
+    if (INVENTORY / "hosts.yml").exists():
+        try:
+            playbook("teardown", "-e", "oscarv_confirm=demo", "-e", "oscarv_remove_disks=true")
+        except DemoError as error:
+            print(f"The guests could not be removed one by one; they go with their HostOSes.\n{error}", file=sys.stderr)
+    take_lab_away()
+    return compare() if BEFORE.exists() else 0
 
 
 if __name__ == "__main__":

@@ -66,15 +66,21 @@ def output(*command: str) -> str:
         return ""
 
 
+def ancestors() -> set[int]:
+    """This process, its parent, and so on; without init."""
+    found, pid = set(), os.getpid()
+    while pid > 1:
+        found.add(pid)
+        pid = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    return found
+
+
 def processes() -> dict[str, str]:
     """Every process that is not of the kernel and not an ancestor of this one: "pid/start" -> command line."""
     found = {}
-    ancestors, pid = set(), os.getpid()
-    while pid > 1:
-        ancestors.add(pid)
-        pid = int(pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[1])
+    mine = ancestors()
     for folder in pathlib.Path("/proc").iterdir():
-        if not folder.name.isdigit() or int(folder.name) in ancestors:
+        if not folder.name.isdigit() or int(folder.name) in mine:
             continue
         try:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
@@ -130,6 +136,8 @@ def files() -> dict[str, str]:
     for root in FILE_ROOTS:
         for folder, folders, names in os.walk(root):
             folders[:] = [name for name in folders if not os.path.ismount(f"{folder}/{name}")]
+            if root in ("/tmp", "/var/tmp"):
+                names += [f"{name}/" for name in folders]
             for name in names:
                 found[f"{folder}/{name}"] = ""
     return found
@@ -172,8 +180,37 @@ def differences(before: dict[str, dict[str, str]], after: dict[str, dict[str, st
         for name in sorted(old.keys() & new.keys()):
             if old[name] != new[name] and kind in ("sysctl", "mount"):
                 rows.append((kind, name, f"was {old[name]!r}, is {new[name]!r}"))
-    ours = of_packages(name for kind, name, _what in rows if kind == "file")
-    return [row for row in rows if row[0] != "file" or row[1] not in ours]
+    others = of_packages(name for kind, name, _what in rows if kind == "file")
+    others.update(name for kind, name, _what in rows if kind == "file" and of_others(name, before["file"]))
+    others.update(name for kind, name, _what in rows if kind == "process" and descends(name, before["process"]))
+    return [row for row in rows if row[1] not in others]
+
+
+def of_others(path: str, before: t.Iterable[str]) -> bool:
+    """A file in a temporary folder that was there before: somebody else works in it."""
+    parts = pathlib.Path(path).parts
+    if parts[1] != "tmp" or len(parts) < 4:
+        return False
+    folder = "/".join(("", *parts[1:3], ""))
+    return any(name.startswith(folder) for name in before)
+
+
+def descends(name: str, before: t.Container[str]) -> bool:
+    """Whether a process has a living ancestor (not init) that was there before: somebody else's shell started it.
+
+    What this project leaves behind has lost its parent, and hangs on init.
+    """
+    pid = int(name.split("/")[0])
+    while True:
+        try:
+            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+        except FileNotFoundError:
+            return True  # gone meanwhile
+        if pid != int(name.split("/")[0]) and (f"{pid}/{fields[19]}" in before or pid in ancestors()):
+            return True
+        pid = int(fields[1])
+        if pid <= 1:
+            return False
 
 
 def allowances(path: str | None) -> list[tuple[str, str, str]]:

@@ -85,6 +85,11 @@ class Departures:
         except FileNotFoundError:
             return None
 
+    def forget(self, uuid: str) -> None:
+        """No move of this guest is of interest any more."""
+        self.remove(uuid)
+        self._aborted(uuid).unlink(missing_ok=True)
+
     def _path(self, uuid: str) -> pathlib.Path:
         return self._directory / f"{uuid}.json"
 

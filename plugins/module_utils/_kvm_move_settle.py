@@ -28,6 +28,7 @@ ACTIONS = {
     "undefine": "remove the copy of this epoch, which does not run; its files stay for `remove_leftovers`",
     "remove_leftovers": "remove the guest's files that a move made or left behind here; only while no copy is defined",
     "drop_tombstone": "the copy of this epoch has not left: remove its tombstone",
+    "forget": "the guest was given up everywhere: remove what guards it here",
 }
 
 
@@ -138,14 +139,29 @@ class Settler:
             return []
         seen = self._seen(action)
         if seen is None and (stone is None or stone.state == MOVING):
-            return self._forget(action, keep_stone=True)  # lost on both sides: only a newer epoch comes up here
+            return self._end(action, keep_stone=True)  # lost on both sides: only a newer epoch comes up here
         if seen is None or seen.mark is None or (stone is not None and stone.epoch > seen.mark.epoch):
             raise action.error(f"no copy of epoch {action.epoch} is here; somebody has moved it meanwhile")
         if t.cast(Native, seen.native).job:
             raise action.error(f"a job is active on it ({t.cast(Native, seen.native).job})")
-        return self._forget(action, keep_stone=False)
+        return self._end(action, keep_stone=False)
 
-    def _forget(self, action: Action, *, keep_stone: bool) -> list[str]:
+    def _forget(self, action: Action) -> list[str]:
+        stone, departures = self.scene.stones.get(action.uuid), self.scene.departures
+        if stone is None and departures.aborted(action.uuid) is None:
+            return []
+        if self._seen(action) is not None or qemu_processes(action.uuid):
+            raise action.error("a copy of it is here")
+        if departures.get(action.uuid) is not None:
+            raise action.error("files of an unfinished move are here")
+        if stone is not None and stone.epoch > action.epoch:
+            raise action.error(f"its tombstone has epoch {stone.epoch}, newer than {action.epoch}")
+        if not self.check:
+            departures.forget(action.uuid)
+            self.scene.stones.remove(action.uuid)
+        return [f"forget the guest, epoch {action.epoch}"]
+
+    def _end(self, action: Action, *, keep_stone: bool) -> list[str]:
         departures = self.scene.departures
         if not self.check:
             if action.move is not None:

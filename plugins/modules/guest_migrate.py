@@ -112,9 +112,10 @@ options:
           - V(remove_leftovers) removes the guest's files that a move made or left behind here, while no copy is defined here.
             On the source of a move it asks the target first whether it really has the guest.
           - V(drop_tombstone) notes that the guest has not left.
+          - V(forget) removes the tombstone of a guest that was given up on every HostOS.
         type: str
         required: true
-        choices: [accept, write_tombstone, undefine, remove_leftovers, drop_tombstone]
+        choices: [accept, write_tombstone, undefine, remove_leftovers, drop_tombstone, forget]
       uuid:
         description: The guest's UUID.
         type: str
@@ -294,7 +295,7 @@ def main() -> None:
         "timeout": {"type": "int"},
         "plaintext": {"type": "bool", "default": False},
     }
-    actions = ["accept", "write_tombstone", "undefine", "remove_leftovers", "drop_tombstone"]
+    actions = ["accept", "write_tombstone", "undefine", "remove_leftovers", "drop_tombstone", "forget"]
     settle = {
         "action": {"type": "str", "required": True, "choices": actions},
         "uuid": {"type": "str", "required": True},

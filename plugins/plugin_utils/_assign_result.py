@@ -127,7 +127,7 @@ def idle_tombstones(
             row = state.guests.get(stone.uuid)
             if row is None or row.uuid in state.moves or not (teardown or row.state == "released"):
                 continue
-            action = {"action": "drop_tombstone", "uuid": row.uuid, "guest": row.name, "epoch": stone.epoch}
+            action = {"action": "forget", "uuid": row.uuid, "guest": row.name, "epoch": stone.epoch}
             answer[host].append(action)
     return answer
 

@@ -86,7 +86,7 @@ def test_tombstones_are_dropped_with_their_guests_only(world: World) -> None:
     observed = {"node2": {"guests": {}, "tombstones": {row.uuid: stone}}}
     cluster = world.cluster()
     assert not any(idle_tombstones(cluster, world.state, observed, teardown=False).values())
-    action = {"action": "drop_tombstone", "uuid": row.uuid, "guest": "wn1", "epoch": 1}
+    action = {"action": "forget", "uuid": row.uuid, "guest": "wn1", "epoch": 1}
     assert idle_tombstones(cluster, world.state, observed, teardown=True)["node2"] == [action]
     world.release("wn1", "2026-11-20T13:30:00+00:00")
     assert idle_tombstones(cluster, world.state, observed, teardown=False)["node2"] == [action]

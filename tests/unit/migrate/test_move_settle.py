@@ -183,6 +183,31 @@ def test_originals_of_a_cold_move_stay_until_the_copies_are_accepted_and_whole(p
     three_times(play, "remove_leftovers", 1, lambda: files(play))
 
 
+# -- forget -------------------------------------------------------------------------------------------------------------------
+
+
+def test_a_guest_that_was_given_up_is_forgotten(play: Stage) -> None:
+    stone(play, MOVED)
+    play.driver.domain = None
+    three_times(play, "forget", 1, lambda: notes(play))
+    assert notes(play)[1:] == (None, None, None)
+
+
+def test_a_guest_that_is_here_is_not_forgotten(play: Stage) -> None:
+    stone(play, MOVED)
+    with pytest.raises(DriverError, match="a copy of it is here"):
+        take(play, "forget", 1)
+    assert play.driver.tombstones.get(UUID) is not None
+
+
+def test_a_newer_tombstone_is_not_forgotten(play: Stage) -> None:
+    stone(play, MOVED)
+    play.driver.domain = None
+    with pytest.raises(DriverError, match="newer than 0"):
+        take(play, "forget", 0)
+    assert play.driver.tombstones.get(UUID) is not None
+
+
 # -- drop_tombstone ----------------------------------------------------------------------------------------------------
 
 
