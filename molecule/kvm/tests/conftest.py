@@ -81,7 +81,7 @@ class Cluster:
             ["ansible-inventory", "-i", str(FOLDER), "--list"], cwd=TOP, check=True, capture_output=True, text=True
         )
         listing = json.loads(done.stdout)
-        return {name: listing["_meta"]["hostvars"][name] for name in listing["oscarv_guest"]["hosts"]}
+        return {name: vars_ for name, vars_ in listing["_meta"]["hostvars"].items() if "oscarv_uuid" in vars_}
 
 
 def changed(text: str) -> dict[str, int]:
