@@ -56,6 +56,21 @@ VOLATILE = (
     "kernel.perf_*",
     "user.*",
 )
+#: In the environment of whatever a demo starts.
+MARK = "OSCARV_FOOTPRINT="
+#: Programs that it starts, should one have lost the mark.
+OUR_PROGRAMS = (
+    "systemd-nspawn",
+    "qemu",
+    "libvirt",
+    "virtlog",
+    "dnsmasq",
+    "sshd",
+    "http.server",
+    "mmdebstrap",
+    "ansible",
+)
+OUR_TEMPORARY = ("ansible*", "oscarv*", "mmdebstrap*", "libvirt*", "qemu*", "pip*", "tmp*", "systemd*")
 
 
 def output(*command: str) -> str:
@@ -182,35 +197,33 @@ def differences(before: dict[str, dict[str, str]], after: dict[str, dict[str, st
                 rows.append((kind, name, f"was {old[name]!r}, is {new[name]!r}"))
     others = of_packages(name for kind, name, _what in rows if kind == "file")
     others.update(name for kind, name, _what in rows if kind == "file" and of_others(name, before["file"]))
-    others.update(name for kind, name, _what in rows if kind == "process" and descends(name, before["process"]))
+    others.update(name for kind, name, what in rows if kind == "process" and not ours(name, what))
     return [row for row in rows if row[1] not in others]
 
 
 def of_others(path: str, before: t.Iterable[str]) -> bool:
-    """A file in a temporary folder that was there before: somebody else works in it."""
+    """A file in a temporary folder of somebody else: it was there before, or is named like nothing of ours."""
     parts = pathlib.Path(path).parts
-    if parts[1] != "tmp" or len(parts) < 4:
+    if parts[1:2] != ("tmp",) and parts[1:3] != ("var", "tmp"):
         return False
-    folder = "/".join(("", *parts[1:3], ""))
-    return any(name.startswith(folder) for name in before)
+    first = 2 if parts[1] == "tmp" else 3
+    folder = "/".join(("", *parts[1 : first + 1], ""))
+    named = any(fnmatch.fnmatch(parts[first], pattern) for pattern in OUR_TEMPORARY)
+    return not named or (len(parts) > first + 1 and any(name.startswith(folder) for name in before))
 
 
-def descends(name: str, before: t.Container[str]) -> bool:
-    """Whether a process has a living ancestor (not init) that was there before: somebody else's shell started it.
+def ours(name: str, what: str) -> bool:
+    """Whether a new process may be of this project: marked, in a container, or one of the programs that it starts.
 
-    What this project leaves behind has lost its parent, and hangs on init.
+    People log in and cron runs while a demo does; what they start is none of its business.
     """
-    pid = int(name.split("/")[0])
-    while True:
-        try:
-            fields = pathlib.Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        except FileNotFoundError:
-            return True  # gone meanwhile
-        if pid != int(name.split("/")[0]) and (f"{pid}/{fields[19]}" in before or pid in ancestors()):
-            return True
-        pid = int(fields[1])
-        if pid <= 1:
-            return False
+    folder = pathlib.Path("/proc") / name.split("/")[0]
+    try:
+        marked = MARK.encode() in (folder / "environ").read_bytes()
+        inside = (folder / "ns" / "pid").readlink() != pathlib.Path("/proc/self/ns/pid").readlink()
+    except OSError:
+        return False  # gone meanwhile
+    return marked or inside or any(program in what for program in OUR_PROGRAMS)
 
 
 def allowances(path: str | None) -> list[tuple[str, str, str]]:

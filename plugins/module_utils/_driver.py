@@ -143,7 +143,9 @@ class MoveResult:
     disks: tuple[dict[str, t.Any], ...] = ()  #: name, pool, path, copied, bytes
     warnings: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()  #: files of the guest that were removed from the source
-    pending: tuple[dict[str, t.Any], ...] = ()  #: {host, action, uuid, guest, epoch, move} that must follow, in this order
+    pending: tuple[
+        dict[str, t.Any], ...
+    ] = ()  #: {host, action, uuid, guest, epoch, move} that must follow, in this order
 
 
 class Driver(abc.ABC):

@@ -183,7 +183,7 @@ def test_originals_of_a_cold_move_stay_until_the_copies_are_accepted_and_whole(p
     three_times(play, "remove_leftovers", 1, lambda: files(play))
 
 
-# -- forget -------------------------------------------------------------------------------------------------------------------
+# -- forget ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_guest_that_was_given_up_is_forgotten(play: Stage) -> None:
