@@ -295,7 +295,7 @@ def step(number: int, total: int, name: str, action: t.Callable[[], str]) -> Non
 
 def main() -> int:
     started = time.monotonic()
-    signal.signal(signal.SIGTERM, lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     total = len(STEPS) + (0 if KEEP else 2)
     try:
         for number, (name, action) in enumerate(STEPS, 1):

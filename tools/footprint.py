@@ -230,7 +230,7 @@ def allowances(path: str | None) -> list[tuple[str, str, str]]:
     rows = []
     for line in pathlib.Path(path).read_text().splitlines() if path else []:
         if line.strip() and not line.startswith("#"):
-            rule, _, why = line.partition("  # ")
+            rule, _hash, why = line.partition("  # ")
             kind, pattern = rule.split(None, 1)
             rows.append((kind, pattern.strip(), why.strip()))
     return rows

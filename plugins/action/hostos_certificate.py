@@ -28,7 +28,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result: dict[str, t.Any] = super().run(tmp, task_vars)
-        _, options = self.validate_argument_spec(
+        _spec, options = self.validate_argument_spec(
             argument_spec=_OPTIONS,
             required_one_of=[("pki_dir", "ca_certificate")],
             mutually_exclusive=[("pki_dir", "ca_certificate")],

@@ -49,7 +49,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result: dict[str, t.Any] = super().run(tmp, task_vars)
         variables = task_vars or {}
-        _, validated = self.validate_argument_spec(argument_spec=_OPTIONS)
+        _spec, validated = self.validate_argument_spec(argument_spec=_OPTIONS)
         args = plain(validated)
         path = definition_path(self, variables)
         try:

@@ -26,7 +26,7 @@ class ActionModule(ActionBase):
 
     def run(self, tmp: str | None = None, task_vars: dict[str, t.Any] | None = None) -> dict[str, t.Any]:
         result: dict[str, t.Any] = super().run(tmp, task_vars)
-        _, validated = self.validate_argument_spec(argument_spec={**ARGUMENTS, **_OPTIONS})
+        _spec, validated = self.validate_argument_spec(argument_spec={**ARGUMENTS, **_OPTIONS})
         args = plain(validated)
         ctx = open_context(self, task_vars)
         with failing():

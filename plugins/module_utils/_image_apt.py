@@ -64,7 +64,7 @@ def find_archives(listing: str, codename: str) -> tuple[str, str | None] | None:
 
 def _os_release() -> dict[str, str]:
     lines = pathlib.Path("/etc/os-release").read_text(encoding="utf-8").splitlines()
-    return {key: value.strip('"') for key, _, value in (line.partition("=") for line in lines if "=" in line)}
+    return {key: value.strip('"') for key, _equals, value in (line.partition("=") for line in lines if "=" in line)}
 
 
 def transport_options(dump: str) -> list[str]:

@@ -170,7 +170,7 @@ class Tree:
     def _disconnect(self) -> None:
         """Take `_connect` back, and leave what a role has written."""
         hosts = self.path("etc/hosts")
-        before, _, rest = hosts.read_text(encoding="utf-8").partition(_HOSTS_BEGIN)
+        before, _begin, rest = hosts.read_text(encoding="utf-8").partition(_HOSTS_BEGIN)
         hosts.write_text(before + rest.partition(_HOSTS_END)[2], encoding="utf-8")
         resolver = self.path("etc/resolv.conf")
         if not resolver.is_symlink() and resolver.is_file() and resolver.read_text(encoding="utf-8") == self._resolver:

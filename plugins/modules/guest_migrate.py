@@ -13,7 +13,7 @@ version_added: 1.0.0
 author: the oscarv.virt authors (@oscarv)
 description:
   - Runs on the HostOS that guests leave. It reaches the targets through libvirt over TLS; it needs no shell there.
-  - The playbooks P(oscarv.virt.migrate#playbook) and P(oscarv.virt.evacuate#playbook) record the intent in the ledger, call this module and
+  - The playbooks C(oscarv.virt.migrate) and C(oscarv.virt.evacuate) record the intent in the ledger, call this module and
     record the outcome. Use them, unless you do that yourself.
   - Everything that speaks against a move is looked for on both sides first. A move that is refused has changed nothing.
   - Before a move acts it leaves a tombstone here, so that a stale run of M(oscarv.virt.guest) cannot start a second copy.
@@ -187,7 +187,7 @@ moves:
     outcome:
       description:
         - V(committed) - it is proved that the guest is on the target and not here. V(aborted) - it is certain that it is here, as it was.
-        - V(unknown) - it is not certain; P(oscarv.virt.settle#playbook) finds out. V(planned) - check mode.
+        - V(unknown) - it is not certain; C(oscarv.virt.settle) finds out. V(planned) - check mode.
       type: str
     message:
       description: The same as RV(moves[].msg), for the ledger.

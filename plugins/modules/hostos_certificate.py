@@ -16,7 +16,8 @@ description:
   - Of a request only the public key is used. Whom the certificate is for and what it is good for is decided by the options,
     so that a HostOS cannot ask for another one's name.
   - The authority is made in O(pki_dir) when there is none. Whoever has its key can make guests move to him, so it stays on the controller.
-author: the oscarv.virt authors
+author:
+  - The oscarv.virt authors (@oscarv)
 options:
   pki_dir:
     description:

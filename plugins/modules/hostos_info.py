@@ -22,7 +22,7 @@ options:
     type: str
   baseline_of:
     description:
-      - CPUs of HostOSes, each as RV(hostos.cpu.xml). The richest CPU that all of them can give a guest is returned as RV(baseline).
+      - CPUs of HostOSes, each as C(cpu.xml) of RV(hostos). The richest CPU that all of them can give a guest is returned as RV(baseline).
     type: list
     elements: str
 extends_documentation_fragment:

@@ -55,7 +55,7 @@ class Board:
         self.rules = RuleBook(problem)
         self.where: dict[str, int] = {}
         self._lanes: dict[tuple[tuple[str, ...], str | None], dict[str | None, list[tuple[float, int]]]] = {}
-        self._lanes_of: list[list[list[tuple[float, int]]]] = [[] for _ in self.hosts]
+        self._lanes_of: list[list[list[tuple[float, int]]]] = [[] for _host in self.hosts]
         self._loads = [self.load(index) for index in range(len(self.hosts))]
         for guest in problem.guests.values():
             if guest.host in self.index:

@@ -61,7 +61,7 @@ def _as_it_is(value: t.Any) -> t.Any:
 def fill(inventory: t.Any, view: View) -> bool:
     """Add the view to an inventory; returns whether the direct way was taken."""
     data = getattr(inventory, "__wrapped__", inventory)
-    direct = type(data) is InventoryData and direct_is_right()
+    direct = data.__class__ is InventoryData and direct_is_right()  # a subclass may do more
     if direct:
         fill_directly(data, view)
     else:

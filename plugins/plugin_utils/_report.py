@@ -50,7 +50,7 @@ def summary(problem: Problem) -> dict[str, t.Any]:
     known = [index for index, host in enumerate(board.hosts) if host.capacity is not None]
     used = set(board.where.values())
     loads = {board.hosts[index].name: round(board.load(index), 4) for index in known}
-    fullest = max(known, key=lambda index: board.load(index), default=None)
+    fullest = max(known, key=board.load, default=None)
     lost = None
     if used and len(board.hosts) > 1:
         everybody = dict.fromkeys([(1, "host")], set(problem.cluster.guest_partitions))

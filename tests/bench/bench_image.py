@@ -29,8 +29,8 @@ def rows() -> list[dict[str, t.Any]]:
         task = {"ansible.builtin.ping": {}, "name": "Ask"}
         ping.write_text(yaml.safe_dump([{"hosts": "oscarv_builder", "gather_facts": False, "tasks": [task]}]))
         play("oscarv.virt.image", inventory)
-        ours = statistics.median(play("oscarv.virt.image", inventory) for _ in range(RUNS))
-        peer = statistics.median(play(str(ping), inventory) for _ in range(RUNS))
+        ours = statistics.median(play("oscarv.virt.image", inventory) for _run in range(RUNS))
+        peer = statistics.median(play(str(ping), inventory) for _run in range(RUNS))
     return [
         {
             "bar": "image: 3 images that are there, whole playbook (s), against a play with one ping",

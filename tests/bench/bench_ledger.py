@@ -114,9 +114,9 @@ def small_plainly(path: pathlib.Path, guest: rows_.GuestRow) -> None:
         raw.close()
 
 
-def row(bar: str, ours: float, peer: float, goal: float) -> dict[str, t.Any]:
+def row(name: str, ours: float, peer: float, goal: float) -> dict[str, t.Any]:
     ratio = ours / peer
-    return {"bar": bar, "ours": ours, "peer": peer, "ratio": ratio, "goal": f"<= {goal}", "holds": ratio <= goal}
+    return {"bar": name, "ours": ours, "peer": peer, "ratio": ratio, "goal": f"<= {goal}", "holds": ratio <= goal}
 
 
 def rows() -> list[dict[str, t.Any]]:

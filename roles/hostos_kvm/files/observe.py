@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import typing as t
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 
 MANIFEST = pathlib.Path("/etc/pki/oscarv/manifest.json")
 POOL_TYPES = {"dir": "dir", "nfs": "netfs"}

@@ -14,7 +14,7 @@ import pathlib
 import stat
 import sys
 import typing as t
-import xml.etree.ElementTree as ElementTree
+from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 import libvirt

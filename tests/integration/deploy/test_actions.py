@@ -78,7 +78,7 @@ def test_two_runs_at_once_decide_once(folder: Folder) -> None:
         subprocess.Popen(
             command, cwd=ROOT, env=folder.environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
-        for _ in range(4)
+        for _run in range(4)
     ]
     texts = [run.communicate(timeout=300)[0] for run in runs]
     assert [run.returncode for run in runs] == [0] * 4, texts

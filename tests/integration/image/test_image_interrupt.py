@@ -104,7 +104,7 @@ def test_a_build_that_was_killed_is_built_by_the_next_run(small: Builder) -> Non
         first.kill()
         first.communicate()
     small.wait_for_silence()
-    runs = [small.start() for _ in range(2)]
+    runs = [small.start() for _run in range(2)]
     try:
         said = [run.communicate(timeout=900)[0] for run in runs]
     finally:
