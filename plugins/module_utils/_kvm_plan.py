@@ -117,8 +117,8 @@ def _refuse_stale(plan: Plan) -> None:
         if t.cast(Native, seen.native).job:
             raise plan.error("a move is active: wait for its end, then run oscarv.virt.settle")
         raise plan.error(
-            "it is paused by a migration that nobody runs any more: run oscarv.virt.settle; if that finds no move in flight, make"
-            " sure that it runs nowhere else and `virsh resume` it"
+            "it is paused by a migration that nobody runs any more: run oscarv.virt.settle; if no move is in flight,"
+            " make sure that it runs nowhere else and `virsh resume` it"
         )
 
 
