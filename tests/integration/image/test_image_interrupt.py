@@ -14,7 +14,7 @@ import time
 import typing as t
 
 import pytest
-from conftest import Builder
+from conftest import Builder, holders
 
 SMALL = {"builder": "debian", "release": "bookworm", "roles": ["site"]}
 TASKS: list[dict[str, t.Any]] = [
@@ -41,18 +41,6 @@ def victim(run: subprocess.Popen[str], builder: Builder, who: str) -> int:
         (worker,) = children(run.pid)
         return worker
     return min(holders(str(builder.store / ".lock.")))
-
-
-def holders(prefix: str) -> list[int]:
-    """Processes that have a file open whose path begins so."""
-    found = set()
-    for path in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if str(path.readlink()).startswith(prefix):
-                found.add(int(path.parts[2]))
-        except OSError:
-            continue  # closed meanwhile
-    return sorted(found)
 
 
 #: What the log says when this point is reached, and who is killed then. Nobody is killed at each point by each: the
