@@ -106,6 +106,11 @@ class GuestSpec:
     def root(self) -> DiskSpec:
         return self.disks[0]
 
+    @property
+    def starts_with_host(self) -> bool:
+        """A guest that shall be stopped or paused does not come up running with its HostOS."""
+        return self.autostart and self.state in ("running", "present")
+
     @classmethod
     def from_plain(cls, data: t.Mapping[str, t.Any]) -> GuestSpec:
         """Read and validate plain data; SpecError names what is wrong."""

@@ -243,9 +243,11 @@ class Rack:
             found += [host] * count
         return found
 
-    def files(self, host: str, cluster: str = "tmod") -> dict[str, str]:
-        """Name -> mode of the files in the cluster's folder."""
-        text = self.ssh(host, f"find /var/lib/oscarv/{cluster} -type f -printf '%f %m\\n' 2>/dev/null || true")
+    def files(self, host: str, cluster: str = "tmod", *, of: str = "") -> dict[str, str]:
+        """Name -> mode of the files in the cluster's folder, of all guests or of one."""
+        text = self.ssh(
+            host, f"find /var/lib/oscarv/{cluster} -type f -name '{of}*' -printf '%f %m\\n' 2>/dev/null || true"
+        )
         return dict(line.split() for line in text.splitlines())
 
     def stones(self, host: str) -> str:

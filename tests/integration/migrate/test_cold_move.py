@@ -54,14 +54,14 @@ def test_it_arrives_as_it_was(rack: Rack, moved: dict[str, t.Any]) -> None:
 
 def test_the_originals_stay_until_the_copies_are_accepted(rack: Rack, moved: dict[str, t.Any]) -> None:
     names = {"cold-root.qcow2", "cold-data.qcow2", "cold-seed.iso"}
-    assert set(rack.files("node01")) == names
-    assert set(rack.files("node02")) == names | {"cold.incoming.json"}
+    assert set(rack.files("node01", of="cold")) == names
+    assert set(rack.files("node02", of="cold")) == names | {"cold.incoming.json"}
     accept, remove = moved["move"]["pending"]
     assert (accept["host"], accept["action"]) == ("node02", "accept")
     assert (remove["host"], remove["action"]) == ("node01", "remove_leftovers")
     refused = rack.settle("node01", remove)
     assert refused["failed"] and "has not accepted its files yet" in refused["msg"]
-    assert set(rack.files("node01")) == names
+    assert set(rack.files("node01", of="cold")) == names
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -77,8 +77,8 @@ def test_what_must_follow(rack: Rack, moved: dict[str, t.Any], number: int) -> N
 
 
 def test_then_nothing_is_left_on_the_source(rack: Rack, moved: dict[str, t.Any]) -> None:
-    assert rack.files("node01") == {}
-    assert "cold.incoming.json" not in rack.files("node02")
+    assert rack.files("node01", of="cold") == {}
+    assert "cold.incoming.json" not in rack.files("node02", of="cold")
     assert '"state": "moved"' in rack.stones("node01") and "receipt" not in rack.stones("node01")
 
 
@@ -99,7 +99,7 @@ def test_a_running_guest_moved_cold_is_shut_down_and_started_again(
     for todo in move["pending"]:
         assert rack.settle(todo["host"], todo)["changed"]
     assert beacons.wait(rack.mac(NUMBER), seconds=180)[-1].boot != boot
-    assert rack.files("node02") == {}
+    assert rack.files("node02", of="cold") == {}
 
 
 def test_a_copy_that_takes_too_long_is_given_up(rack: Rack, guest: dict[str, t.Any], moved: dict[str, t.Any]) -> None:
