@@ -118,6 +118,11 @@ class Builder:
             ],
         }
 
+    def forget_logs(self) -> None:
+        """What is waited for next is of a build that begins now."""
+        for path in self.store.glob(".log.*"):
+            path.unlink()
+
     def wait_for_log(self, words: str, timeout: float = 300) -> None:
         end = time.monotonic() + timeout
         while words not in self.log():

@@ -73,6 +73,7 @@ def test_a_killed_build_leaves_nothing(small: Builder, point: str, who: str) -> 
     assert len(left) <= 1
     if left:  # the module itself was killed: the next build clears its folder away, whatever that one builds
         small.define(other={**SMALL, "packages": ["less"]})
+        small.forget_logs()
         again = small.start()
         try:
             small.wait_for_log("+ mmdebstrap")
@@ -92,6 +93,7 @@ def test_a_build_that_was_killed_is_built_by_the_next_run(small: Builder) -> Non
         first.kill()
         first.communicate()
     small.wait_for_silence()
+    small.forget_logs()
     runs = [small.start() for _run in range(2)]
     try:
         said = [run.communicate(timeout=900)[0] for run in runs]
