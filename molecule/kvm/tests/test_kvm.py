@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 import typing as t
 
 from conftest import FOLDER, HOSTS, Cluster, changed, domains, machine, running
@@ -48,6 +49,20 @@ def test_each_guest_runs_once_and_is_what_was_asked_for(cluster: Cluster) -> Non
 
 def test_no_seed_is_left_after_first_contact(hostos: t.Any) -> None:
     assert hostos.check_output("find /var/lib/oscarv -name '*-seed.iso'") == ""
+
+
+def test_a_guest_that_boots_again_is_reached_again(cluster: Cluster) -> None:
+    """Its seed is gone; name, address and host key are not."""
+    before = boot_ids()["wn2"]
+    machine("wn2").run("systemctl reboot")
+    end = time.monotonic() + 300
+    while time.monotonic() < end:
+        time.sleep(5)
+        answer = machine("wn2").run("cat /proc/sys/kernel/random/boot_id")
+        if answer.rc == 0 and answer.stdout.strip() != before:
+            break
+    assert boot_ids()["wn2"] != before
+    assert machine("wn2").check_output("hostname") == "wn2"
 
 
 def test_deploy_again_changes_nothing(cluster: Cluster) -> None:
