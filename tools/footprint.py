@@ -70,7 +70,18 @@ OUR_PROGRAMS = (
     "mmdebstrap",
     "ansible",
 )
-OUR_TEMPORARY = ("ansible*", "oscarv*", "mmdebstrap*", "libvirt*", "qemu*", "pip*", "tmp*", "systemd*")
+OUR_TEMPORARY = (
+    "ansible_*",
+    "ansible-tmp*",
+    "ansible-local*",
+    "oscarv*",
+    "mmdebstrap*",
+    "libvirt*",
+    "qemu*",
+    "pip*",
+    "tmp*",
+    "systemd*",
+)
 
 
 def output(*command: str) -> str:

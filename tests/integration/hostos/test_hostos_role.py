@@ -230,8 +230,9 @@ def test_absent_takes_back_what_the_role_wrote_and_keeps_data(
     assert seen.pinger.longest_gap() < 2.0
     left = hostoses.ssh(
         "node01",
-        "grep -rl oscarv /etc --exclude-dir=network --exclude='oscarv-lab*'; ls /etc/systemd/network; nft list tables; ls /etc/pki;"
-        " virsh -q pool-list --all; ss -ltn | grep 16514; ip -br link | grep br0; ls /var/lib/oscarv/builds",
+        "grep -rl oscarv /etc --exclude-dir=network --exclude='oscarv-lab*'; ls /etc/systemd/network; nft list tables;"
+        " ls /etc/pki; virsh -q pool-list --all; ss -ltn | grep 16514; ip -br link | grep br0;"
+        " ls /var/lib/oscarv/builds",
         code=None,
     )
     assert left.split("\n") == ["50-host0.network", "base.raw"], left
