@@ -182,7 +182,7 @@ def wait_for_others(home: pathlib.Path, seconds: float) -> None:
     """
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and _network_switch.AT_BOOT.is_symlink():
-        state = json.loads(read(str(home / "state.json")) or "{}").get("state")
+        state = json.loads(read(home / "state.json") or "{}").get("state")
         if state not in _network_switch.PENDING:
             return
         time.sleep(1)
