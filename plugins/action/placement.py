@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from ansible.errors import AnsibleActionFail
@@ -21,6 +22,7 @@ _OPTIONS: dict[str, dict[str, t.Any]] = {
     "verb": {"type": "str", "required": True, "choices": [*VERBS[1:], *LATER_VERBS]},
     "hosts": {"type": "list", "elements": "str"},
     "select": {"type": "list", "elements": "str"},
+    "to": {"type": "str"},
     "moves_per_host": {"type": "int", "default": 2},
 }
 
@@ -32,7 +34,11 @@ class ActionModule(ActionBase):
         result: dict[str, t.Any] = super().run(tmp, task_vars)
         _spec, validated = self.validate_argument_spec(
             argument_spec={**ARGUMENTS, **_OPTIONS},
-            required_if=[("verb", "evacuate", ("hosts",)), ("verb", "explain", ("select",))],
+            required_if=[
+                ("verb", "evacuate", ("hosts",)),
+                ("verb", "explain", ("select",)),
+                ("verb", "move", ("select", "to")),
+            ],
         )
         args = plain(validated)
         if args["moves_per_host"] < 1:
@@ -41,12 +47,16 @@ class ActionModule(ActionBase):
         with failing():
             state = ctx.ledger.state()
         try:
-            if args["verb"] == "explain":
+            about_guests = args["verb"] in ("explain", "move")
+            if about_guests:
                 subjects = select(ctx.cluster, args["select"]) or []
             else:
                 subjects = select_hosts(ctx.cluster, args["hosts"])
-            options = {"moves_per_host": args["moves_per_host"]}
-            problem = ask(ctx.cluster, state, args["verb"], tuple(subjects), options)
+            options = {"moves_per_host": args["moves_per_host"], "to": args["to"]}
+            problem = ask(ctx.cluster, state, args["verb"], (), options)
+            if about_guests:  # one that is to be absent and never had a place is none of the planner's
+                subjects = [name for name in subjects if name in problem.guests]
+            problem = dataclasses.replace(problem, subjects=tuple(subjects))
             plan = solve(problem)
         except (SelectError, PlannerError) as error:
             raise AnsibleActionFail(str(error)) from error
@@ -57,7 +67,7 @@ class ActionModule(ActionBase):
             )
         result.update(
             changed=False,
-            hosts=[] if args["verb"] == "explain" else list(subjects),
+            hosts=[] if about_guests else list(subjects),
             plan=plain_plan(plan),
             before=summary(problem),
             after=summary(after(problem, plan)),

@@ -24,19 +24,23 @@ options:
     description:
       - The question.
       - V(evacuate) finds for every guest of O(hosts) another HostOS, or a reason why it stays.
+      - V(move) says for each guest of O(select) whether it can go to O(to) within the rules.
       - V(explain) says for each guest of O(select) and each HostOS which rule keeps it away, or which choice it would be.
       - V(relieve), V(balance), V(consolidate) and V(what_if) are refused with a clear word in this version.
     type: str
     required: true
-    choices: [evacuate, explain, relieve, balance, consolidate, what_if]
+    choices: [evacuate, move, explain, relieve, balance, consolidate, what_if]
   hosts:
     description: HostOSes, by name, range, glob, host partition or enclosure. Needed for O(verb=evacuate).
     type: list
     elements: str
   select:
-    description: Guests, as for M(oscarv.virt.assign). Needed for O(verb=explain).
+    description: Guests, as for M(oscarv.virt.assign). Needed for O(verb=explain) and O(verb=move).
     type: list
     elements: str
+  to:
+    description: A HostOS. Needed for O(verb=move).
+    type: str
   moves_per_host:
     description: How many moves of one wave may have the same HostOS as source or target.
     type: int

@@ -16,11 +16,12 @@ from . import _tolerate
 from ._constraints import UNKNOWN_CAPACITY, Board
 from ._plan import Move, Place, Plan, Problem, Stays
 from ._planner_fit import bundles, first_homeless, place_all
+from ._planner_move import move
 from ._rules import rule_text
 from ._words import counted, listing, percent
 
 ENGINE = "first-fit"
-VERBS = ("place", "evacuate", "explain")
+VERBS = ("place", "evacuate", "move", "explain")
 LATER_VERBS = ("relieve", "balance", "consolidate", "what_if")
 #: Moves at the same time in which one host takes part, unless the option `moves_per_host` says otherwise.
 MOVES_PER_HOST = 2
@@ -36,12 +37,15 @@ def solve(problem: Problem) -> Plan:
         raise PlannerError(f"verb {problem.verb}: not yet; this planner can {', '.join(VERBS)}")
     if problem.verb not in VERBS:
         raise PlannerError(f"verb {problem.verb!r}: there is no such verb; this planner can {', '.join(VERBS)}")
-    known: t.Mapping[str, t.Any] = problem.guests if problem.verb == "explain" else problem.hosts
+    about_guests = problem.verb in ("move", "explain")
+    known: t.Mapping[str, t.Any] = problem.guests if about_guests else problem.hosts
     unknown = [name for name in problem.subjects if name not in known]
     if unknown:
-        thing = "guest" if problem.verb == "explain" else "HostOS"
+        thing = "guest" if about_guests else "HostOS"
         raise PlannerError(f"there is no {thing} {listing(unknown)} in cluster {problem.cluster.name}")
-    answer = {"place": _place, "evacuate": _evacuate, "explain": _explain}[problem.verb]
+    if problem.verb == "move" and problem.options.get("to") not in problem.hosts:
+        raise PlannerError(f"there is no HostOS {problem.options.get('to')} in cluster {problem.cluster.name}")
+    answer = {"place": _place, "evacuate": _evacuate, "move": move, "explain": _explain}[problem.verb]
     return answer(problem)
 
 
