@@ -16,7 +16,7 @@ from . import _tolerate
 from ._constraints import UNKNOWN_CAPACITY, Board
 from ._plan import Move, Place, Plan, Problem, Stays
 from ._planner_fit import bundles, first_homeless, place_all
-from ._planner_move import move
+from ._planner_move import move as move_where_asked
 from ._rules import rule_text
 from ._words import counted, listing, percent
 
@@ -45,7 +45,7 @@ def solve(problem: Problem) -> Plan:
         raise PlannerError(f"there is no {thing} {listing(unknown)} in cluster {problem.cluster.name}")
     if problem.verb == "move" and problem.options.get("to") not in problem.hosts:
         raise PlannerError(f"there is no HostOS {problem.options.get('to')} in cluster {problem.cluster.name}")
-    answer = {"place": _place, "evacuate": _evacuate, "move": move, "explain": _explain}[problem.verb]
+    answer = {"place": _place, "evacuate": _evacuate, "move": move_where_asked, "explain": _explain}[problem.verb]
     return answer(problem)
 
 
