@@ -53,6 +53,7 @@ class Board:
             for host, total in zip(self.hosts, self.total, strict=True)
         ]
         self.rules = RuleBook(problem)
+        self._amounts: dict[str, Amount] = {}
         self.where: dict[str, int] = {}
         self._lanes: dict[tuple[tuple[str, ...], str | None], dict[str | None, list[tuple[float, int]]]] = {}
         self._lanes_of: list[list[list[tuple[float, int]]]] = [[] for _host in self.hosts]
@@ -62,6 +63,13 @@ class Board:
                 self.put(guest, self.index[guest.host])
 
     # -- what is where ------------------------------------------------------------------------------------------
+
+    def amount(self, guest: GuestState) -> Amount:
+        """What a guest of this problem needs, in whole numbers; worked out once."""
+        found = self._amounts.get(guest.name)
+        if found is None:
+            found = self._amounts[guest.name] = _amount(guest.demand)
+        return found
 
     def put(self, guest: GuestState, index: int) -> None:
         self.where[guest.name] = index
@@ -102,6 +110,10 @@ class Board:
 
     def obstacle(self, guest: GuestState, index: int) -> Obstacle | None:
         """The first hard constraint that keeps the guest off the host; None: it fits."""
+        return self.forbidden(guest, index) or self._shortage(guest.demand, index) or self._group(guest.name, index)
+
+    def forbidden(self, guest: GuestState, index: int) -> Obstacle | None:
+        """The first hard constraint that keeps the guest off the host whoever else is there."""
         host = self.hosts[index]
         if host.partition not in guest.on:
             return Obstacle("partition")
@@ -113,7 +125,7 @@ class Board:
         for rule in self.rules.pins.get(guest.name, ()):
             if host.name not in rule.hosts:
                 return Obstacle("pin", rule)
-        return self._shortage(guest.demand, index) or self._group(guest.name, index)
+        return None
 
     def _shortage(self, demand: Resources, index: int) -> Obstacle | None:
         for kind, wish, free in zip(KINDS, _amount(demand), self.free[index], strict=True):
