@@ -53,6 +53,7 @@ class Board:
             for host, total in zip(self.hosts, self.total, strict=True)
         ]
         self.rules = RuleBook(problem)
+        self.tight = False  #: candidates: the fullest host first instead of the emptiest
         self._amounts: dict[str, Amount] = {}
         self.where: dict[str, int] = {}
         self._lanes: dict[tuple[tuple[str, ...], str | None], dict[str | None, list[tuple[float, int]]]] = {}
@@ -170,7 +171,7 @@ class Board:
     # -- the order in which hosts are tried -----------------------------------------------------------------------
 
     def candidates(self, guest: GuestState) -> t.Iterator[int]:
-        """Hosts that fit, best first: even spread, then fewest soft rules broken, then the emptiest.
+        """Hosts that fit, best first: even spread, then fewest soft rules broken, then the emptiest (`tight`: fullest).
 
         The caller may stop at any time; after the board changes the iterator is worthless.
         """
@@ -179,7 +180,7 @@ class Board:
             yield from self._ranked(guest)
             return
         for lane in self._ordered_lanes(guest):
-            for _load, index in lane:
+            for _load, index in reversed(lane) if self.tight else lane:
                 if self.obstacle(guest, index) is None:
                     yield index
 
@@ -192,7 +193,7 @@ class Board:
             even = counts[domains[index]] if domains else 0
             cost = self.rules.soft_cost(guest.name, index)
             first = (cost, even) if spread and spread.soft else (even, cost)
-            return (*first, self._loads[index], index)
+            return (*first, -self._loads[index] if self.tight else self._loads[index], index)
 
         fitting = [index for index in range(len(self.hosts)) if self.obstacle(guest, index) is None]
         return sorted(fitting, key=rank)
