@@ -57,10 +57,11 @@ def test_several_targets_and_what_fits_nowhere_stays() -> None:
 
 
 def test_small_gaps_are_filled_where_the_emptiest_host_is_needed_whole() -> None:
-    hosts = [host("h1", vcpus=99), host("h2", memory=4, vcpus=99), host("h3", memory=3, vcpus=4, disk=9)]
-    guests = [guest("a", memory=3, vcpus=4, host="h1"), guest("b", memory=4, disk=1, host="h1")]
+    hosts = [host("h1", vcpus=9), host("h2", memory=4, vcpus=9), host("h3", memory=4, vcpus=9)]
+    guests = [guest("a", memory=3, vcpus=8, host="h1"), guest("b", memory=4, host="h1"), guest("c", host="h3")]
     plan = evacuate(problem(hosts, guests, verb="evacuate", subjects=("h1",)))
     assert {move.guest: move.target for move in plan.moves} == {"a": "h3", "b": "h2"} and plan.stays == ()
+    assert plan.moves[0].reason == "fullest that fits, then 100 % full"
 
 
 def test_partners_apart_are_never_together_on_the_way() -> None:
