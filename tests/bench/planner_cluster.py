@@ -99,7 +99,9 @@ def cluster(
     while (used < fill * memory and misses < 500) if fill else number < guest_count:
         wants = demand(rng)
         wish = (wants.vcpus, wants.memory, wants.disk)
-        fitting = [n for n in rng.sample(names, min(len(names), 40)) if all(w <= f for w, f in zip(wish, free[n], strict=True))]
+        fitting = [
+            n for n in rng.sample(names, min(len(names), 40)) if all(w <= f for w, f in zip(wish, free[n], strict=True))
+        ]
         if not fitting:
             misses += 1
             if not fill and misses > 10000:
