@@ -61,6 +61,7 @@ class Place:
     guest: str
     host: str
     reason: str
+    wave: int = 0  #: with which wave of the moves it may start there; 0: before them all
 
 
 @dataclasses.dataclass(frozen=True)

@@ -136,7 +136,7 @@ class _Search:
 
 
 def _reason(board: Board, guest: GuestState, index: int) -> str:
-    why = f"emptiest that fits, then {percent(board.load(index), 1)} full"
+    why = f"{'fullest' if board.tight else 'emptiest'} that fits, then {percent(board.load(index), 1)} full"
     spread = board.rules.spreads.get(guest.partition)
     if spread:
         domain = board.rules.domains(spread.level)[index]

@@ -1,0 +1,273 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The order of moves: waves that run one after the other, each keeping every rule while all its moves are under way.
+
+Given is who goes where; sought are few waves. Each wave takes what it can, the hosts with most left to do first.
+Where nothing can start any more (a cycle: each waits for the other's place), one guest is parked on a third host, each
+guest at most once. So it always ends: a wave starts a move towards a target, or parks a guest for the only time.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import typing as t
+
+from ._constraints import Board
+from ._plan import GuestState, Move, Problem, Stays
+from ._planner_floor import Floor
+from ._planner_units import Unit, forbidden, too_wide, units
+from ._rules import rule_text
+from ._words import listing
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+    """Moves in their order, and who of those asked for cannot be moved. `bound`: no schedule has fewer waves."""
+
+    moves: tuple[Move, ...] = ()
+    stays: tuple[Stays, ...] = ()
+    bound: int = 0
+
+    @property
+    def waves(self) -> int:
+        return max((move.wave for move in self.moves), default=0)
+
+    @property
+    def parked(self) -> tuple[str, ...]:
+        """Guests that are moved twice."""
+        counts = collections.Counter(move.guest for move in self.moves)
+        return tuple(sorted(name for name, count in counts.items() if count > 1))
+
+
+def waves(
+    problem: Problem,
+    targets: t.Mapping[str, str],
+    *,
+    moves_per_host: int,
+    moves_total: int | None = None,
+    reasons: t.Mapping[str, str] | None = None,
+) -> Schedule:
+    """Order the moves of `targets` (guest -> HostOS). A host takes part in at most `moves_per_host` at a time.
+
+    Guests that a `together` rule ties move in one wave. Raises ValueError for a name that is not in the problem, a
+    guest without a host, or a limit below 1.
+    """
+    if moves_per_host < 1 or (moves_total is not None and moves_total < 1):
+        raise ValueError("moves_per_host and moves_total must be 1 or more")
+    for name, target in targets.items():
+        if name not in problem.guests or problem.guests[name].host not in problem.hosts or target not in problem.hosts:
+            raise ValueError(f"guest {name} cannot be moved to {target}: one of them is not there")
+    board = Board(problem)
+    wanted = {
+        name: board.index[target] for name, target in sorted(targets.items()) if problem.guests[name].host != target
+    }
+    stays: dict[str, Stays] = {}
+    while True:
+        _refuse(stays, wanted, forbidden(board, wanted))
+        tied = units(board, wanted)
+        _refuse(stays, wanted, too_wide(board, tied, moves_per_host, moves_total))
+        tied = [unit for unit in tied if all(guest.name in wanted for guest, _index in unit)]
+        floor, moves, left = _best(board, tied, moves_per_host, moves_total)
+        undone = _undone(board, floor, wanted, left)
+        if not undone:
+            break
+        _refuse(stays, wanted, undone)
+    stays.update({stay.guest: stay for stay in _leftovers(board, floor, left)})
+    why = reasons or {}
+    done = tuple(
+        Move(
+            name,
+            board.hosts[source].name,
+            board.hosts[target].name,
+            wave,
+            why.get(name, "") if target == wanted[name] else f"parked: on the way to {board.hosts[wanted[name]].name}",
+        )
+        for wave, name, source, target in moves
+    )
+    bound = least_waves(board, {name: wanted[name] for _wave, name, *_ends in moves}, moves_per_host, moves_total)
+    return Schedule(done, tuple(sorted(stays.values(), key=lambda stay: stay.guest)), bound)
+
+
+def _refuse(stays: dict[str, Stays], wanted: dict[str, int], new: t.Iterable[Stays]) -> None:
+    for stay in new:
+        stays[stay.guest] = stay
+        wanted.pop(stay.guest, None)
+
+
+# -- what a schedule left -------------------------------------------------------------------------------------------
+
+
+def _undone(board: Board, floor: Floor, wanted: t.Mapping[str, int], left: t.Sequence[Unit]) -> list[Stays]:
+    """After a schedule that did not do all: whose moves must not even begin, because they would end halfway."""
+    stuck = {guest.name: index for unit in left for guest, index in unit}
+    halfway = [name for name in stuck if floor.at[name] != board.where[name]]
+    if halfway:
+        return [Stays(name, f"{board.hosts[stuck[name]].name} never gets room for it") for name in halfway]
+    if not stuck:
+        return []
+    done = {name: index for name, index in wanted.items() if name not in stuck}
+    return forbidden(board, done)
+
+
+def _leftovers(board: Board, floor: Floor, left: t.Iterable[Unit]) -> t.Iterator[Stays]:
+    for unit in left:
+        for guest, index in unit:
+            host = board.hosts[index].name
+            obstacle = floor.obstacle(guest, index)
+            why = _words(board, floor, guest, index) if obstacle else "its group cannot come along"
+            if len(unit) > 1 and obstacle is None:
+                why = f"{listing([other.name for other, _index in unit if other is not guest])} cannot come along"
+            yield Stays(guest.name, f"no order of the moves gives it a place on {host}: {why}", {host: why})
+
+
+def _words(board: Board, floor: Floor, guest: GuestState, index: int) -> str:
+    obstacle = floor.obstacle(guest, index)
+    if obstacle is None:
+        return ""
+    if obstacle.kind == "rule":
+        return rule_text(obstacle.detail.rule)
+    was, board.free[index] = board.free[index], floor.free[index]
+    text = board.words(guest, index, obstacle)
+    board.free[index] = was
+    return text
+
+
+# -- the waves ------------------------------------------------------------------------------------------------------
+
+Step = tuple[int, str, int, int]  #: wave, guest, source, target
+
+
+def _best(board: Board, units: list[Unit], per_host: int, total: int | None) -> tuple[Floor, list[Step], list[Unit]]:
+    """Busy hosts first gives few waves; where that ends in a dead end, small or big guests first may not."""
+    best = None
+    for prefer in ("busy", "small", "big"):
+        run = _Run(board, units, per_host, total, prefer)
+        run.all()
+        if best is None or len(run.left) < len(best.left):
+            best = run
+        if not best.left:
+            break
+    assert best is not None
+    return best.floor, best.steps, best.left
+
+
+class _Run:
+    """One attempt at a schedule."""
+
+    def __init__(self, board: Board, units: list[Unit], per_host: int, total: int | None, prefer: str) -> None:
+        self.board = board
+        self.floor = Floor(board, per_host, total)
+        self.left = list(units)
+        self.steps: list[Step] = []
+        self.prefer = prefer
+        self.parked: set[str] = set()
+
+    def all(self) -> None:
+        wave = 1
+        while self.left:
+            started = set()
+            for unit in sorted(self.left, key=self._key()):
+                if self.floor.start(unit):
+                    started.add(id(unit))
+            if not started and not self._park():
+                return
+            self.left = [unit for unit in self.left if id(unit) not in started]
+            self.steps += [(wave, *ends) for ends in self.floor.finish()]
+            wave += 1
+
+    def _key(self) -> t.Callable[[Unit], tuple[t.Any, ...]]:
+        ends: dict[int, int] = {}
+        for unit in self.left:
+            for guest, target in unit:
+                for index in (self.floor.at[guest.name], target):
+                    ends[index] = ends.get(index, 0) + 1
+
+        def weight(unit: Unit) -> int:
+            return max(self.board.amount(guest)[1] for guest, _target in unit)
+
+        def key(unit: Unit) -> tuple[t.Any, ...]:
+            both = [ends[index] for guest, target in unit for index in (self.floor.at[guest.name], target)]
+            if self.prefer == "busy":
+                return (-max(both), -sum(both), -weight(unit), unit[0][0].name)
+            return (weight(unit) if self.prefer == "small" else -weight(unit), unit[0][0].name)
+
+        return key
+
+    # -- parking ----------------------------------------------------------------------------------------------------
+
+    def _park(self) -> bool:
+        """Start one guest towards a third host; whose place another waits for first, small ones first."""
+        waiting: dict[int, list[GuestState]] = {}
+        for unit in self.left:
+            for guest, target in unit:
+                waiting.setdefault(target, []).append(guest)
+        choices = []
+        for unit in self.left:
+            guest, target = unit[0]
+            if len(unit) > 1 or guest.name in self.parked:
+                continue
+            here = waiting.get(self.floor.at[guest.name], ())
+            frees = sum(self._frees(guest, other) for other in here)
+            size = self.board.amount(guest)[1]
+            choices.append((not frees, not here, size if frees else -size, guest.name, guest, target))
+        for _frees, _wanted, _size, name, guest, target in sorted(choices, key=lambda choice: choice[:4]):
+            for index in self._spots(guest, target, waiting):
+                if self.floor.start([(guest, index)]):
+                    self.parked.add(name)
+                    return True
+        return False
+
+    def _frees(self, leaves: GuestState, waits: GuestState) -> bool:
+        """Whether the place of the one, once it is gone, is enough for the other."""
+        free = self.floor.free[self.floor.at[leaves.name]]
+        parts = zip(free, self.board.amount(leaves), self.board.amount(waits), strict=True)
+        return all(wish <= have + more or not wish for have, more, wish in parts)
+
+    def _spots(self, guest: GuestState, target: int, waiting: t.Mapping[int, t.Any]) -> list[int]:
+        """Hosts where the guest may be parked: those that nobody waits for first, then the one with most memory."""
+        board, here = self.board, self.floor.at[guest.name]
+        together = [group for group in board.rules.hard.get(guest.name, ()) if not group.apart]
+        found = [
+            index
+            for index in range(len(board.hosts))
+            if index not in (here, target)
+            and self.floor.obstacle(guest, index) is None
+            and board.forbidden(guest, index) is None
+            and all(group.domains[index] == group.domains[here] for group in together)
+        ]
+        return sorted(found, key=lambda index: (index in waiting, -self.floor.free[index][1], index))
+
+
+def least_waves(board: Board, goal: t.Mapping[str, int], per_host: int, total: int | None) -> int:
+    """A number of waves that no schedule of these moves undercuts, parking or not.
+
+    Every move takes a turn at its source and at its target. In the first wave nobody has left yet, so a target takes
+    no more arrivals then than the smallest of its arrivals have room for.
+    """
+    arrivals: dict[int, list[GuestState]] = {}
+    leaving: dict[int, int] = {}
+    for name, target in goal.items():
+        arrivals.setdefault(target, []).append(board.problem.guests[name])
+        leaving[board.where[name]] = leaving.get(board.where[name], 0) + 1
+    bound = 0 if total is None else -(-len(goal) // total)
+    for index in {*arrivals, *leaving}:
+        come, go = arrivals.get(index, []), leaving.get(index, 0)
+        at_once = min(_fitting(board, come, index) + go, per_host, len(come) + go)
+        bound = max(bound, (at_once > 0 or bool(come)) - (-(len(come) + go - at_once) // per_host))
+    return bound
+
+
+def _fitting(board: Board, guests: t.Sequence[GuestState], index: int) -> int:
+    """An upper bound on how many of these the host takes as it is: by each kind alone, small ones first."""
+    least = len(guests)
+    for kind, free in enumerate(board.free[index]):
+        left, count = free, 0
+        for wish in sorted(board.amount(guest)[kind] for guest in guests):
+            left -= wish
+            if wish and left < 0:
+                break
+            count += 1
+        least = min(least, count)
+    return least
