@@ -31,13 +31,17 @@ SUITES: dict[str, tuple[str, float]] = {
     "docs": ("tools/docs --check", 5),
     "importer": ("tools/importer", 5),
     "cores": ("tools/cores && tools/cores-newest", 12),
-    "integration": ("python -m pytest tests/integration -m 'not long' --durations=15", 45),
+    "ledger": ("python -m pytest tests/integration/ledger -m 'not long'", 20),
+    "integration": (
+        "python -m pytest tests/integration -m 'not long' --ignore tests/integration/ledger --durations=15",
+        45,
+    ),
     "kvm": ("tools/molecule kvm", 30),
     "demo": ("tools/demo", 20),
     "long": ("python -m pytest tests/integration -m long", 120),
 }
 #: Those that need little but a processor.
-BESIDE = {"lint", "unit", "sanity", "docs", "importer", "cores"}
+BESIDE = {"lint", "unit", "sanity", "docs", "importer", "cores", "ledger"}
 #: Compares the machine before and after: nothing may run beside it.
 ALONE = {"demo"}
 #: Lets others go first. Linux groups by session, and the group's own priority is what counts between groups.
