@@ -15,6 +15,9 @@ from ._plan import GuestState
 #: Pairs of guests tried per host where moving one away is not enough.
 PAIRS = 30
 
+#: Hosts that are tried for a guest once a way is found; the others would need more moves or as many.
+NEAR = 60
+
 Step = tuple[str, int, int]  #: guest, host, 1: put there, -1: taken away
 
 
@@ -88,12 +91,14 @@ class Ejector:
         start, mark = self.moves, self.mark()
         best: list[Step] = []
         best_moves: int | None = None
-        for index in self._hosts(name, avoid):
+        for tried, index in enumerate(self._hosts(name, avoid)):
+            if best_moves is not None and (tried > NEAR or best_moves <= start + 1):
+                break
             limit = None if best_moves is None else best_moves - 1
             if self._clear(name, index, depth, limit, avoid) and (best_moves is None or self.moves < best_moves):
                 best_moves, best = self.moves, self._log[mark:]
             self.undo(mark)
-            if self.steps <= 0 or (best_moves is not None and best_moves <= start + 1):
+            if self.steps <= 0:
                 break
         for guest, index, sign in best:
             (self.put(guest, index) if sign > 0 else self.take(guest))
@@ -147,6 +152,8 @@ class Ejector:
                 if group.ghosts.get(domain, set()) - {name}:
                     return False
                 in_the_way |= group.present.get(domain, set()) - {name}
+        if limit is not None and not in_the_way and not self._may(guest, index, limit - self.moves):
+            return False
         self.put(name, index)  # the host is too full for a while; whoever is moved away finds no place on it
         for other in sorted(in_the_way):
             if not self._eject(other, barred, depth):
@@ -160,6 +167,16 @@ class Ejector:
             if not self._part(index, name, short, barred, depth, tried):
                 return False
         return limit is None or self.moves <= limit
+
+    def _may(self, guest: GuestState, index: int, most: int) -> bool:
+        """Whether that many moves could be enough, by the biggest guests there in each kind."""
+        others = [self.board.amount(self.guests[n]) for n in self.on[index] if self.home.get(n) == index]
+        costless = [self.board.amount(self.guests[n]) for n in self.on[index] if self.home.get(n) != index]
+        for kind, wish in enumerate(self.board.amount(guest)):
+            lack = wish - self.board.free[index][kind] - sum(amount[kind] for amount in costless)
+            if wish and lack > 0 and sum(sorted((a[kind] for a in others), reverse=True)[: max(0, most)]) < lack:
+                return False
+        return True
 
     def _short(self, guest: GuestState, index: int) -> tuple[int, int, int] | None:
         """What the host has too little of, counting only what this guest needs."""
@@ -177,21 +194,20 @@ class Ejector:
 
     def _enough(self, index: int, name: str, short: tuple[int, int, int], barred: t.Collection[int]) -> bool:
         """Move one guest or two away that together are what is lacking."""
-        others = self._others(index, name)
-        amounts = {other: self.board.amount(self.guests[other]) for other in others}
-        seen: set[t.Any] = set()
-        for other in others:
-            alike = (amounts[other], self.guests[other].on) if not self.board.rules.bound(other) else other
-            if alike not in seen and all(has >= lack for has, lack in zip(amounts[other], short, strict=True)):
-                seen.add(alike)
-                if self._eject(other, barred, 1):
-                    return True
+        amount, guests = self.board.amount, self.guests
+        alike: dict[t.Any, list[str]] = {}
+        for other in self._others(index, name):
+            bound = self.board.rules.bound(other)
+            alike.setdefault(other if bound else (amount(guests[other]), guests[other].on), []).append(other)
+        some = [other for names in alike.values() for other in names[:2]]
+        for names in alike.values():
+            if _covers(amount(guests[names[0]]), short) and self._eject(names[0], barred, 1):
+                return True
         pairs = 0
-        for one, two in itertools.combinations(others, 2):
-            together = zip(amounts[one], amounts[two], short, strict=True)
-            if (amounts[one], amounts[two]) in seen or any(a + b < lack for a, b, lack in together):
+        for one, two in itertools.combinations(some, 2):
+            (v1, m1, d1), (v2, m2, d2) = amount(guests[one]), amount(guests[two])
+            if not _covers((v1 + v2, m1 + m2, d1 + d2), short):
                 continue
-            seen.add((amounts[one], amounts[two]))
             pairs += 1
             mark = self.mark()
             if self._eject(two, barred, 1) and self._eject(one, barred, 1):
@@ -237,3 +253,7 @@ class Ejector:
             return True
         self.undo(mark)
         return False
+
+
+def _covers(amount: tuple[int, int, int], short: tuple[int, int, int]) -> bool:
+    return amount[0] >= short[0] and amount[1] >= short[1] and amount[2] >= short[2]

@@ -25,6 +25,17 @@ SIZES = 8
 
 def least_moves(board: Board, homeless: t.Sequence[GuestState]) -> int | None:
     """At least so many guests must move for all homeless to fit; None: no moves are enough. The homeless are off it."""
+    residents: list[list[GuestState]] = [[] for _host in board.hosts]
+    for name, index in board.where.items():
+        if not board.problem.guests[name].frozen:
+            residents[index].append(board.problem.guests[name])
+    leaving = [
+        [
+            [0, *itertools.accumulate(sorted((board.amount(guest)[kind] for guest in there), reverse=True))]
+            for kind in range(3)
+        ]
+        for there in residents
+    ]
     best = 0
     for kind in (1, 0, 2):
         sizes = sorted({board.amount(guest)[kind] for guest in homeless}, reverse=True)
@@ -32,25 +43,19 @@ def least_moves(board: Board, homeless: t.Sequence[GuestState]) -> int | None:
             big = [guest for guest in homeless if board.amount(guest)[kind] >= size]
             if len(big) * len(board.hosts) > WORK:
                 continue
-            found = _least(board, big)
+            found = _least(board, big, leaving)
             if found is None:
                 return None
             best = max(best, found)
     return best
 
 
-def _least(board: Board, homeless: t.Sequence[GuestState]) -> int | None:
+def _least(board: Board, homeless: t.Sequence[GuestState], leaving: t.Sequence[t.Sequence[list[int]]]) -> int | None:
     wishes = [[0, *itertools.accumulate(sorted(board.amount(guest)[kind] for guest in homeless))] for kind in range(3)]
-    residents: list[list[GuestState]] = [[] for _host in board.hosts]
-    for name, index in board.where.items():
-        guest = board.problem.guests[name]
-        if not guest.frozen:
-            residents[index].append(guest)
     slopes: list[tuple[float, int]] = []
-    for index, there in enumerate(residents):
-        if all(board.forbidden(guest, index) is not None for guest in homeless):
-            continue
-        slopes += _hull(_costs(board, index, wishes, there))
+    for index, leave in enumerate(leaving):
+        if any(board.forbidden(guest, index) is None for guest in homeless):
+            slopes += _hull(_costs(board, index, wishes, leave))
     left, cost = len(homeless), 0.0
     for slope, length in sorted(slopes):
         take = min(left, length)
@@ -59,12 +64,8 @@ def _least(board: Board, homeless: t.Sequence[GuestState]) -> int | None:
     return None if left else math.ceil(cost - 1e-6)
 
 
-def _costs(board: Board, index: int, wishes: t.Sequence[t.Sequence[int]], there: t.Sequence[GuestState]) -> list[int]:
+def _costs(board: Board, index: int, wishes: t.Sequence[t.Sequence[int]], leave: t.Sequence[list[int]]) -> list[int]:
     """For x = 0, 1, ... homeless on this host: how many must leave; ends where all leaving is not enough."""
-    leave = [
-        [0, *itertools.accumulate(sorted((board.amount(guest)[kind] for guest in there), reverse=True))]
-        for kind in range(3)
-    ]
     costs = [0]
     for count in range(1, len(wishes[0])):
         most = 0

@@ -86,7 +86,7 @@ def cluster(
 ) -> Problem:
     """A running cluster: guests on random hosts that have room, a fifth of them in apart groups of three.
 
-    `fill`: guests until this part of the memory is used, whatever `guest_count` says.
+    `fill`: guests until this part of the memory is used, whatever the count says; evenly, so gaps are small.
     """
     rng = random.Random(seed)
     made = hosts(host_count, rng)
@@ -107,7 +107,7 @@ def cluster(
             if not fill and misses > 10000:
                 raise ValueError("the cluster is too small")
             continue
-        home = fitting[0] if not fill else min(fitting, key=lambda n: free[n][1])
+        home = fitting[0] if not fill else max(fitting, key=lambda n: free[n][1])
         for kind in range(3):
             free[home][kind] -= wish[kind]
         name = f"vm{number:05}"
