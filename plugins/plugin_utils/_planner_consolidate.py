@@ -58,17 +58,16 @@ def consolidate(problem: Problem) -> Plan:
         answer, left = _attempt(board, scope, why, engine)
     after = used(board, scope)
     gains = not left and len(after) < len(before)
+    fresh = [text for clause, text in _broken(problem, board).items() if clause not in tolerated] if gains else []
+    moved = gains and not fresh
     notes = [
-        f"hosts used: {len(before)} before, {len(after if gains else before)} after, at least {answer.bound} needed; "
+        f"hosts used: {len(before)} before, {len(after if moved else before)} after, at least {answer.bound} needed; "
         f"engine {answer.engine}",
         *why_notes(why),
+        *(f"nothing is moved, for then {text}" for text in fresh),
+        *([] if gains else ["no host would become empty: nothing is moved"]),
     ]
-    if not gains:
-        return Plan(engine=answer.engine, notes=(*notes, "no host would become empty: nothing is moved"))
-    fresh = [text for clause, text in _broken(problem, board).items() if clause not in tolerated]
-    if fresh:
-        return Plan(engine=answer.engine, notes=(*notes, *(f"nothing is moved, for then {text}" for text in fresh)))
-    return Plan(moves=_moves(board, start, after), engine=answer.engine, notes=tuple(notes))
+    return Plan(moves=_moves(board, start, after) if moved else (), engine=answer.engine, notes=tuple(notes))
 
 
 def _engine(problem: Problem) -> str:
