@@ -83,9 +83,7 @@ def _victims(search: Search, chance: random.Random) -> list[int]:
 def _pairs(search: Search) -> list[tuple[int, int]]:
     """Pairs of a loaded and an idle host that can exchange guests."""
     score = search.score
-    load = {
-        host: sum(metric.pressure(host) for metric in score.metrics) for host, yes in enumerate(score.counted) if yes
-    }
+    load = {host: score.pressure(host) for host, yes in enumerate(score.counted) if yes}
     order = sorted(load, key=lambda host: (-load[host], host))
     search.steps -= len(order)
     return [(full, idle) for full in order[:ENDS] for idle in order[-ENDS:] if load[full] > load[idle] and full != idle]

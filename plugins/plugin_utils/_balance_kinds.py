@@ -5,32 +5,43 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
-from ._balance_score import Demand, Score
+from ._balance_score import Demand, Score, amount_of
+from ._constraints import Amount
 
 #: Kinds of guests that are told apart; more different sizes than this are grouped by shape and size.
 SHAPES, SIZES = 5, 4
 
 
-def kinds_of(score: Score, movable: t.Sequence[int]) -> tuple[dict[int, int], list[Demand], list[list[int]]]:
-    """Number of each guest's kind, a demand per kind that stands for all, and the hosts that may take the kind."""
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    demand: Demand  #: one that stands for all, as the score counts it
+    least: Amount  #: a host with less than this free takes none of them
+    hosts: tuple[int, ...]  #: that may take them
+
+
+def kinds_of(score: Score, movable: t.Sequence[int]) -> tuple[dict[int, int], list[Kind]]:
+    """The number of each guest's kind, and the kinds."""
     kind_of: dict[int, int] = {}
-    demands: list[Demand] = []
-    hosts: list[list[int]] = []
-    by_on: dict[tuple[str, ...], list[int]] = {}
+    kinds: list[Kind] = []
+    choosy: dict[tuple[tuple[str, ...], tuple[str, ...]], list[int]] = {}
     for guest in movable:
-        by_on.setdefault(score.guests[guest].on, []).append(guest)
-    for on, guests in sorted(by_on.items()):
-        takers = [
-            index for index, host in enumerate(score.board.hosts) if score.counted[index] and host.partition in on
-        ]
+        choosy.setdefault((score.guests[guest].on, score.guests[guest].needs), []).append(guest)
+    for (on, needs), guests in sorted(choosy.items()):
+        hosts = tuple(
+            index
+            for index, host in enumerate(score.board.hosts)
+            if score.counted[index] and host.partition in on and not any(need in host.lacks for need in needs)
+        )
         for group in _alike(score, guests):
             for guest in group:
-                kind_of[guest] = len(demands)
-            demands.append(score.demands[group[len(group) // 2]])
-            hosts.append(takers)
-    return kind_of, demands, hosts
+                kind_of[guest] = len(kinds)
+            amounts = [amount_of(score.guests[guest]) for guest in group]
+            least = (min(a[0] for a in amounts), min(a[1] for a in amounts), min(a[2] for a in amounts))
+            kinds.append(Kind(score.demands[group[len(group) // 2]], least, hosts))
+    return kind_of, kinds
 
 
 def _alike(score: Score, guests: t.Sequence[int]) -> t.Iterator[list[int]]:

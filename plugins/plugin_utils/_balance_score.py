@@ -17,7 +17,7 @@ import math
 import typing as t
 
 from ._balance_rules import Penalties
-from ._constraints import MILLI, Board
+from ._constraints import MILLI, Amount, Board
 from ._plan import GuestState
 
 #: What counts how much. `guests` is the number of guests on a host, `hard` and `soft` are rules that running guests
@@ -57,8 +57,9 @@ class Metric:
         self.squares = sum(
             (fill[host] - self.sum[which] / self.size[which]) ** 2 for host, which in enumerate(sets) if which >= 0
         )  #: of the distances from the mean of the own set
-        self.price = [0.0] * len(fill)
         self.factor = 0.0
+        self.bend: list[float] = []
+        self.slope: list[float] = []
         self.reprice()
 
     def value(self, squares: float) -> float:
@@ -67,9 +68,20 @@ class Metric:
     def deviation(self) -> float:
         return math.sqrt(max(0.0, self.squares) / self.counted) if self.counted else 0.0
 
+    def price(self) -> float:
+        """What the sum of squares is worth now: the derivative of `value`."""
+        return self.weight / (2 * max(self.deviation(), FLAT) * self.counted) if self.counted else 0.0
+
     def reprice(self) -> None:
-        """Set what the sum of squares is worth now: the derivative of `value`."""
-        self.factor = self.weight / (2 * max(self.deviation(), FLAT) * self.counted) if self.counted else 0.0
+        """Take today's price. To first order a demand that comes to a host costs demand * (demand * bend + slope)."""
+        self.factor = self.price()
+        self.bend = [self.factor * inverse * inverse for inverse in self.inverse]
+        self.slope = [self._slope(host) for host in range(len(self.fill))]
+
+    def _slope(self, host: int) -> float:
+        which = self.sets[host]
+        mean = self.sum[which] / self.size[which] if which >= 0 else 0.0
+        return 2 * self.factor * self.inverse[host] * (self.fill[host] - mean)
 
     def change(self, amount: float, source: int, target: int) -> float:
         """By how much the squares grow if this demand goes from source to target, which are of one set."""
@@ -85,21 +97,8 @@ class Metric:
         self.fill[source] -= off
         self.fill[target] += on
         self.sum[self.sets[source]] += on - off
-
-    def leaving(self, amount: float, host: int) -> float:
-        """First-order change of the score if this demand leaves the host; `leaving + arriving` is that of a move."""
-        off = amount * self.inverse[host]
-        which = self.sets[host]
-        return self.factor * off * (off - 2 * (self.fill[host] - self.sum[which] / self.size[which]))
-
-    def arriving(self, amount: float, host: int) -> float:
-        on = amount * self.inverse[host]
-        which = self.sets[host]
-        return self.factor * on * (on + 2 * (self.fill[host] - self.sum[which] / self.size[which]))
-
-    def pressure(self, host: int) -> float:
-        """How much the score wants this host emptier: the price times what it has above the mean."""
-        return self.factor * (self.fill[host] - self.sum[self.sets[host]] / self.size[self.sets[host]])
+        self.slope[source] = self._slope(source)
+        self.slope[target] = self._slope(target)
 
 
 class Score:
@@ -130,7 +129,7 @@ class Score:
                 self.kinds.append(kind)
                 self.metrics.append(Metric(weights[kind], inverse, fill, self.sets, sum(self.counted)))
         wanted = [RESOURCES.index(kind) for kind in self.kinds]
-        self.demands: list[Demand] = [tuple(_demand(guest)[n] for n in wanted) for guest in self.guests]
+        self.demands: list[Demand] = [tuple((*amount_of(guest), 1)[n] for n in wanted) for guest in self.guests]
         self.rules = Penalties(board, self.guests, self.at, weights)
 
     def total(self) -> float:
@@ -160,18 +159,28 @@ class Score:
         self.at[guest] = target
 
     def leaving(self, guest: int, host: int) -> float:
-        return sum(
-            metric.leaving(amount, host) for metric, amount in zip(self.metrics, self.demands[guest], strict=True)
-        )
+        """First-order change of the metrics if the guest leaves the host; `leaving + arriving` is that of a move."""
+        change = 0.0
+        for metric, amount in zip(self.metrics, self.demands[guest], strict=True):
+            change += amount * (amount * metric.bend[host] - metric.slope[host])
+        return change
 
     def arriving(self, demand: Demand, host: int) -> float:
-        return sum(metric.arriving(amount, host) for metric, amount in zip(self.metrics, demand, strict=True))
+        change = 0.0
+        for metric, amount in zip(self.metrics, demand, strict=True):
+            change += amount * (amount * metric.bend[host] + metric.slope[host])
+        return change
+
+    def pressure(self, host: int) -> float:
+        """How much the score wants this host emptier, for hosts of any size."""
+        return sum(
+            metric.slope[host] / metric.inverse[host] if metric.inverse[host] else 0.0 for metric in self.metrics
+        )
 
 
-def _demand(guest: GuestState) -> Demand:
-    """In the board's units, in the order of RESOURCES."""
-    demand = guest.demand
-    return (round(demand.vcpus * MILLI), demand.memory, demand.disk, 1)
+def amount_of(guest: GuestState) -> Amount:
+    """What a guest takes, in the board's units."""
+    return (round(guest.demand.vcpus * MILLI), guest.demand.memory, guest.demand.disk)
 
 
 def _sets(board: Board, guests: t.Sequence[GuestState]) -> list[int]:

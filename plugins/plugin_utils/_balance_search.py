@@ -16,13 +16,14 @@ import typing as t
 
 from ._balance_kinds import kinds_of
 from ._balance_score import Score
+from ._constraints import Amount
 
 #: Guests per kind and hosts per guest that are judged exactly in one step.
 DEPTH, WIDTH = 4, 3
 #: Hosts that are looked at for one guest before giving up on it: all of them may be full or forbidden.
 PATIENCE = 60
 #: The first-order prices are made anew when one is off by this factor.
-DRIFT = 1.15
+DRIFT = 1.5
 #: Up to so many pairs of guest and host every pair is judged exactly in every step.
 SMALL = 2000
 #: Members of a rule whose place in the heap is renewed at once when one of them moves; of larger rules it is later.
@@ -50,12 +51,11 @@ class Search:
         self.on_host: list[set[int]] = [set() for _host in score.counted]
         for guest in self.movable:
             self.on_host[score.at[guest]].add(guest)
-        self.kind_of, self.kinds, hosts = kinds_of(score, self.movable)
-        self.hosts = hosts
+        self.kind_of, self.kinds = kinds_of(score, self.movable)
         self._kinds_of_host: list[list[int]] = [[] for _host in score.counted]
-        for kind, takers in enumerate(hosts):
-            for host in takers:
-                self._kinds_of_host[host].append(kind)
+        for number, kind in enumerate(self.kinds):
+            for host in kind.hosts:
+                self._kinds_of_host[host].append(number)
         self._version = [0] * len(score.at)
         self.small = len(self.movable) * sum(score.counted) <= SMALL
         self.depth = self.width = self.patience = SMALL
@@ -72,9 +72,10 @@ class Search:
         score = self.score
         for metric in score.metrics:
             metric.reprice()
-        self._prices = [metric.factor for metric in score.metrics]
+        free = score.board.free
         self._key = [
-            {host: score.arriving(demand, host) for host in self.hosts[n]} for n, demand in enumerate(self.kinds)
+            {host: score.arriving(kind.demand, host) for host in kind.hosts if _room(kind.least, free[host])}
+            for kind in self.kinds
         ]
         self._ranked = [sorted((key, host) for host, key in keys.items()) for keys in self._key]
         self._heaps: list[list[tuple[float, int, int]]] = [[] for _kind in self.kinds]
@@ -83,7 +84,7 @@ class Search:
             self._heaps[self.kind_of[guest]].append((self._hope(guest), guest, self._version[guest]))
         for heap in self._heaps:
             heapq.heapify(heap)
-        self.steps -= len(self.movable) + sum(map(len, self.hosts))
+        self.steps -= len(self.movable) + sum(len(kind.hosts) for kind in self.kinds)
         self._pushed = 0
 
     def _hope(self, guest: int) -> float:
@@ -109,11 +110,14 @@ class Search:
             self.refresh()
             return
         for host in (source, target):
-            for kind in self._kinds_of_host[host]:
-                keys, ranked = self._key[kind], self._ranked[kind]
-                del ranked[bisect.bisect_left(ranked, (keys[host], host))]
-                keys[host] = self.score.arriving(self.kinds[kind], host)
-                bisect.insort(ranked, (keys[host], host))
+            free = self.score.board.free[host]
+            for number in self._kinds_of_host[host]:
+                keys, ranked, kind = self._key[number], self._ranked[number], self.kinds[number]
+                if host in keys:
+                    del ranked[bisect.bisect_left(ranked, (keys.pop(host), host))]
+                if _room(kind.least, free):
+                    keys[host] = self.score.arriving(kind.demand, host)
+                    bisect.insort(ranked, (keys[host], host))
         stale = self.on_host[source] | self.on_host[target]
         for crowd in self.score.rules.of[guest]:
             if len(crowd.members) <= PEERS:
@@ -123,12 +127,7 @@ class Search:
         self.steps -= len(stale) + 2 * len(self.kinds)
 
     def _drifted(self) -> bool:
-        for metric, price in zip(self.score.metrics, self._prices, strict=True):
-            metric.reprice()
-            now, metric.factor = metric.factor, price
-            if not price / DRIFT < now < price * DRIFT:
-                return True
-        return False
+        return any(not m.factor / DRIFT < m.price() < m.factor * DRIFT for m in self.score.metrics)
 
     # -- the best move ----------------------------------------------------------------------------------------------
 
@@ -218,3 +217,7 @@ class Search:
     def hard_spreads(self) -> list[float]:
         """How uneven each spread is that must not become less even."""
         return [crowd.cost() for crowd in self.score.rules.crowds if crowd.hard_spread]
+
+
+def _room(least: Amount, free: t.Sequence[int]) -> bool:
+    return all(wish <= there or not wish for wish, there in zip(least, free, strict=True))

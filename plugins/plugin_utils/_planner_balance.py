@@ -172,7 +172,12 @@ def _reason(search: Search, guest: int, target: int) -> str:
                 return f"mends {rule_text(crowd.rule)}"
             return f"spread: {score.guests[guest].partition} had too many guests in {here}"
     gains = [
-        (round(metric.leaving(amount, target) + metric.arriving(amount, home), 12), -number)
+        (
+            round(
+                metric.value(metric.squares + metric.change(amount, target, home)) - metric.value(metric.squares), 12
+            ),
+            -number,
+        )
         for number, (metric, amount) in enumerate(zip(score.metrics, score.demands[guest], strict=True))
     ]
     if not gains:
