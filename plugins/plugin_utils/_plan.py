@@ -15,6 +15,10 @@ import typing as t
 from ._model import Cluster, Resources
 
 
+class PlannerError(Exception):
+    """A question that cannot be answered; the message says what to ask instead."""
+
+
 @dataclasses.dataclass(frozen=True)
 class HostState:
     """A HostOS as the planner may use it."""

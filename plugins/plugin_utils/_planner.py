@@ -12,7 +12,7 @@ import dataclasses
 import importlib
 import typing as t
 
-from ._plan import Plan, Problem, Stays
+from ._plan import Plan, PlannerError, Problem, Stays
 from ._planner_waves import waves
 from ._words import listing
 
@@ -33,10 +33,6 @@ _ANSWERS = {
 VERBS = tuple(_ANSWERS)
 #: Verbs that say who goes where, but not in which order.
 _UNORDERED = ("relieve", "balance", "consolidate")
-
-
-class PlannerError(Exception):
-    """A question that cannot be answered; the message says what to ask instead."""
 
 
 def solve(problem: Problem) -> Plan:

@@ -17,7 +17,7 @@ import typing as t
 
 from . import _planner_fill, _planner_pattern, _tolerate
 from ._constraints import Board
-from ._plan import Move, Plan, Problem
+from ._plan import Move, Plan, PlannerError, Problem
 from ._planner_fit import first_homeless
 from ._planner_packing import Fill, Packing, Pattern, parts, volume_bound
 from ._planner_scope import Task, staying, task, used, why_notes
@@ -71,8 +71,6 @@ def consolidate(problem: Problem) -> Plan:
 
 
 def _engine(problem: Problem) -> str:
-    from ._planner import PlannerError  # which imports this module
-
     engine = str(problem.options.get("engine", "auto"))
     if engine not in ENGINES:
         raise PlannerError(f"option engine: {engine!r} is none of {', '.join(ENGINES)}")

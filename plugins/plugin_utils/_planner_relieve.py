@@ -16,7 +16,7 @@ import typing as t
 
 from . import _tolerate
 from ._constraints import Board
-from ._plan import Move, Plan, Problem
+from ._plan import Move, Plan, PlannerError, Problem
 from ._planner_fit import first_homeless
 from ._planner_relief import SLACK, Relief
 from ._words import percent
@@ -85,8 +85,6 @@ def _plan(problem: Problem, before: Board, relief: Relief, over: t.Sequence[int]
 
 
 def _threshold(problem: Problem) -> float:
-    from ._planner import PlannerError  # which imports this module
-
     wish = problem.options.get("threshold")
     if wish is None:
         raise PlannerError("relieve needs the option threshold: how full a host may be, above 0 and at most 1")

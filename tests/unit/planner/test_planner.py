@@ -12,8 +12,8 @@ import random
 import pytest
 from ansible_collections.oscarv.virt.plugins.plugin_utils._checker import complaints
 from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Resources, Rule, Spread, Tolerate
-from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Place, Plan, Problem
-from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import LATER_VERBS, PlannerError, solve
+from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Place, Plan, PlannerError, Problem
+from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import solve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import GIB, brute_force, guest, host, problem, problems
@@ -260,12 +260,6 @@ def test_explain_says_for_each_host_why_or_why_not() -> None:
         "a on h2: fits, choice 2 of 2, then 12 % full",
         "a on h3: memory: needs 1 GiB, 0 bytes free",
     )
-
-
-@pytest.mark.parametrize("verb", LATER_VERBS)
-def test_verbs_of_later_say_not_yet(verb: str) -> None:
-    with pytest.raises(PlannerError, match=f"{verb}: not yet"):
-        solve(problem([host("h1")], [], verb=verb))
 
 
 def test_unknown_verbs_and_subjects_are_refused() -> None:
