@@ -16,7 +16,7 @@ import typing as t
 from ._model import Rule
 from ._plan import Problem
 from ._rules import rule_text
-from ._rules_search import Search
+from ._rules_search import Bits, Search
 from ._words import counted, listing
 
 
@@ -38,14 +38,14 @@ def contradictions(problem: Problem) -> list[str]:
     """
     if not problem.hosts:
         return []
-    found = []
+    found, bits = [], Bits(list(problem.hosts.values()))
     for rules in _components(problem):
         rules = list(rules)
         while rules:
             facts = _facts(problem, rules)
-            if _possible(problem, [*rules, *facts]):
+            if _possible(problem, bits, [*rules, *facts]):
                 break
-            least = _minimal(problem, [*facts, *rules])
+            least = _minimal(problem, bits, [*facts, *rules])
             found.append(_words(problem, least))
             gone = [item for item in least if isinstance(item, Rule)]
             if not gone:
@@ -82,22 +82,22 @@ def _facts(problem: Problem, rules: t.Iterable[Rule]) -> list[Fact]:
     return list(dict.fromkeys(Fact(guest.partition, guest.on) for guest in guests))
 
 
-def _possible(problem: Problem, items: t.Sequence[Item]) -> bool:
+def _possible(problem: Problem, bits: Bits, items: t.Sequence[Item]) -> bool:
     """Whether some placement keeps all of these; also True where the search gave up."""
     facts = {(item.partition, item.on) for item in items if isinstance(item, Fact)}
     rules = [item for item in items if isinstance(item, Rule)]
     names = dict.fromkeys(name for rule in rules for name in rule.guests if name in problem.guests)
     guests = [problem.guests[name] for name in names]
     limited = {guest.name: guest.on for guest in guests if (guest.partition, guest.on) in facts}
-    return Search(list(problem.hosts.values()), rules, list(names), limited).possible()
+    return Search(bits, rules, list(names), limited).possible()
 
 
-def _minimal(problem: Problem, items: t.Sequence[Item]) -> list[Item]:
+def _minimal(problem: Problem, bits: Bits, items: t.Sequence[Item]) -> list[Item]:
     """A smallest part of these that is still impossible: no member can be left out."""
     least = list(items)
     for item in items:
         without = [other for other in least if other is not item]
-        if not _possible(problem, without):
+        if not _possible(problem, bits, without):
             least = without
     return least
 

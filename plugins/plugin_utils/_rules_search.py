@@ -10,7 +10,7 @@ import typing as t
 
 from ._model import Rule
 from ._plan import HostState
-from ._rules import domain_of
+from ._rules import HOST, domain_of
 
 #: Guests put on a host before the search gives up.
 STEPS = 20_000
@@ -32,66 +32,74 @@ class _Node:
     tried: set[t.Any] = dataclasses.field(default_factory=set)
 
 
+class Bits:
+    """Hosts as bits of whole numbers: by name, by partition, and by domain of a level. Made once for many searches."""
+
+    def __init__(self, hosts: t.Sequence[HostState]) -> None:
+        self.hosts = hosts
+        self.everywhere = (1 << len(hosts)) - 1
+        self.of = {host.name: 1 << bit for bit, host in enumerate(hosts)}
+        self.partitions: dict[str, int] = {}
+        for bit, host in enumerate(hosts):
+            self.partitions[host.partition] = self.partitions.get(host.partition, 0) | 1 << bit
+        self._levels: dict[str, list[int]] = {}
+        self._domains: dict[str, list[int]] = {}
+
+    def level(self, level: str) -> list[int]:
+        """By host the bits of all hosts in its domain; 0: it has none."""
+        if level not in self._levels:
+            domains: dict[str, int] = {}
+            names = [domain_of(host, level) for host in self.hosts]
+            for bit, name in enumerate(names):
+                if name is not None:
+                    domains[name] = domains.get(name, 0) | 1 << bit
+            self._levels[level] = [domains[name] if name is not None else 0 for name in names]
+            self._domains[level] = sorted(domains.values())
+        return self._levels[level]
+
+    def domains(self, level: str) -> list[int]:
+        """The bits of each domain of a level."""
+        self.level(level)
+        return self._domains[level]
+
+
 class Search:
     """Backtracking: the guest with the fewest hosts left first, its partners' hosts cut down at once.
 
-    Sets of hosts are bits of whole numbers. `limited`: guest -> host partitions it may run on; others may anywhere.
+    `limited`: guest -> host partitions it may run on; others may anywhere.
     """
 
     def __init__(
         self,
-        hosts: t.Sequence[HostState],
+        bits: Bits,
         rules: t.Sequence[Rule],
         names: t.Sequence[str],
         limited: t.Mapping[str, tuple[str, ...]],
     ) -> None:
+        self.bits = bits
         self.names = names
         self.rules: dict[str, list[Rule]] = {name: [] for name in names}
         self.left = STEPS
         self.gave_up = False
-        self.everywhere = (1 << len(hosts)) - 1
-        self._levels: dict[str, list[int]] = {}  # by host: the bits of all hosts in its domain; 0: it has none
-        self._known: dict[str, int] = {}
-        partitions: dict[str, int] = {}
-        for bit, host in enumerate(hosts):
-            partitions[host.partition] = partitions.get(host.partition, 0) | 1 << bit
-        start = dict.fromkeys(names, self.everywhere)
-        for name, on in limited.items():
-            start[name] &= sum(partitions.get(partition, 0) for partition in dict.fromkeys(on))
-        bits = {host.name: 1 << bit for bit, host in enumerate(hosts)}
-        for rule in rules:
-            for name in rule.guests:
-                if name in start:
-                    self.rules[name].append(rule)
-            if rule.kind == "pin":
-                allowed = sum(bits[host] for host in dict.fromkeys(rule.hosts) if host in bits)
-            else:
-                self._level(hosts, rule.over)
-                allowed = self._known[rule.over]
-            for name in rule.guests:
-                if name in start:
-                    start[name] &= allowed
-        self.start = start
         self.apart = [rule for rule in rules if rule.kind == "apart"]
-        masks = list(dict.fromkeys(start.values()))
-        self.alike = [
-            (
-                tuple(mask >> bit & 1 for mask in masks),
-                *(self._levels[level][bit] for level in self._levels if level != "host"),
-            )
-            for bit in range(len(hosts))
-        ]
+        self.start = dict.fromkeys(names, bits.everywhere)
+        for name, on in limited.items():
+            self.start[name] &= sum(bits.partitions.get(partition, 0) for partition in dict.fromkeys(on))
+        for rule in rules:
+            if rule.kind == "pin":
+                allowed = sum(bits.of.get(host, 0) for host in dict.fromkeys(rule.hosts))
+            else:
+                allowed = sum(bits.domains(rule.over))
+            for name in rule.guests:
+                if name in self.start:
+                    self.rules[name].append(rule)
+                    self.start[name] &= allowed
+        self._masks = list(dict.fromkeys(self.start.values()))
+        self._over = [bits.level(over) for over in {rule.over for rule in rules if rule.kind != "pin"} - {HOST}]
 
-    def _level(self, hosts: t.Sequence[HostState], level: str) -> None:
-        if level in self._levels:
-            return
-        domains: dict[str, int] = {}
-        names = [domain_of(host, level) for host in hosts]
-        for bit, name in enumerate(names):
-            if name is not None:
-                domains[name] = domains.get(name, 0) | 1 << bit
-        self._levels[level] = [domains[name] if name is not None else 0 for name in names]
-        self._known[level] = sum(domains.values())
+    def _alike(self, bit: int) -> tuple[int, ...]:
+        """The same for hosts that no rule tells apart."""
+        return (*(mask >> bit & 1 for mask in self._masks), *(level[bit] for level in self._over))
 
     def possible(self) -> bool:
         """False only where it is proved that no placement keeps the rules."""
@@ -105,7 +113,7 @@ class Search:
     def _matches(self, rule: Rule) -> bool:
         """Whether the guests of an apart rule can have a domain each, each alone where it may run."""
         owner: dict[int, str] = {}
-        domains = sorted(set(self._levels[rule.over]) - {0})
+        domains = self.bits.domains(rule.over)
         members = [name for name in rule.guests if name in self.start]
         if len(members) * len(domains) > STEPS * 10:
             return len(members) <= len(domains)
@@ -152,8 +160,9 @@ class Search:
             node.left &= node.left - 1
             if node.used >> bit & 1:
                 return bit
-            if self.alike[bit] not in node.tried:
-                node.tried.add(self.alike[bit])
+            alike = self._alike(bit)
+            if alike not in node.tried:
+                node.tried.add(alike)
                 return bit
         return None
 
@@ -163,7 +172,7 @@ class Search:
         for rule in self.rules[name]:
             if rule.kind == "pin":
                 continue
-            domain = self._levels[rule.over][bit]
+            domain = self.bits.level(rule.over)[bit]
             for other in rule.guests:
                 if other == name or other not in cut or other in done:
                     continue
