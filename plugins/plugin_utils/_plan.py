@@ -96,6 +96,8 @@ class Plan:
     engine: str = "first-fit"
     notes: tuple[str, ...] = ()  #: e.g. "host node03 has no known capacity and takes nothing: run oscarv.virt.hostos"
 
+    details: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)  #: the answer as plain data, by verb
+
     @property
     def empty(self) -> bool:
         return not (self.places or self.moves)

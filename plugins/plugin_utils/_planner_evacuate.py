@@ -13,8 +13,9 @@ import typing as t
 
 from . import _tolerate
 from ._constraints import Board
-from ._plan import Plan, Problem, Stays
+from ._plan import GuestState, Plan, Problem, Stays
 from ._planner_fit import first_homeless, place_all
+from ._planner_room import make_room
 from ._planner_waves import waves
 from ._words import counted
 
@@ -24,7 +25,8 @@ LEAVING = "is being evacuated"
 
 
 def evacuate(problem: Problem) -> Plan:
-    """Empty the hosts `problem.subjects`; options: moves_per_host (2), moves_total (unlimited).
+    """Empty the hosts `problem.subjects`; options: moves_per_host (2), moves_total (unlimited), make_room
+    (false: guests of other hosts stay), solver (true: highspy may be used to make room).
 
     Raises ValueError for a limit below 1.
     """
@@ -40,10 +42,22 @@ def evacuate(problem: Problem) -> Plan:
     stays = [Stays(guest.name, guest.frozen) for guest in on_them if guest.frozen]
     movable = [guest for guest in on_them if not guest.frozen]
     board, placed, homeless = _targets(problem, movable, tight=False)
+    engine = "first-fit"
     if homeless:
         fuller = _targets(problem, movable, tight=True)
         if len(fuller[2]) < len(homeless):
             board, placed, homeless = fuller
+    notes = []
+    if homeless and problem.options.get("make_room"):
+        board = _board(problem, movable)
+        room = make_room(board, movable, solver=bool(problem.options.get("solver", True)))
+        if len(room.stays) < len(homeless):
+            placed = {name: (index, "others make room on the way") for name, index in room.places.items()}
+            placed |= {name: (index, "makes room for guests of the evacuated") for name, index in room.moved.items()}
+            homeless, engine = list(room.stays), room.engine
+            notes.append(
+                f"{counted(len(room.moved), 'guest')} of other hosts make room; at least {room.bound or 0} must"
+            )
     schedule = waves(
         problem,
         {name: board.hosts[index].name for name, (index, _reason) in placed.items()},
@@ -52,32 +66,36 @@ def evacuate(problem: Problem) -> Plan:
         reasons={name: reason for name, (_index, reason) in placed.items()},
     )
     stays += [*homeless, *schedule.stays]
-    notes = []
     if schedule.moves:
         notes.append(f"{counted(schedule.waves, 'wave')} of moves; no order of them has fewer than {schedule.bound}")
     notes += _tolerance_notes(problem, {move.guest: move.target for move in schedule.moves})
     return Plan(
         moves=schedule.moves,
         stays=tuple(sorted(stays, key=lambda stay: stay.guest)),
-        engine="first-fit",
+        engine=engine,
         notes=tuple(notes),
     )
 
 
 def _targets(
-    problem: Problem, movable: t.Sequence[t.Any], *, tight: bool
+    problem: Problem, movable: t.Sequence[GuestState], *, tight: bool
 ) -> tuple[Board, dict[str, tuple[int, str]], list[Stays]]:
     """A target for each, as if all moved at once; whoever moves still keeps its apart partners away from its source.
 
     The emptiest hosts keep the cluster even; the fullest (`tight`) leave big gaps to big guests.
     """
-    board = Board(problem)
+    board = _board(problem, movable)
     board.tight = tight
-    home = {guest.name: board.take(guest, ghost=True) for guest in movable}
     placed, homeless = place_all(board, movable)
-    for stay in homeless:
-        board.put(problem.guests[stay.guest], home[stay.guest])
     return board, placed, homeless
+
+
+def _board(problem: Problem, movable: t.Sequence[GuestState]) -> Board:
+    """The board without these guests, whose apart partners keep away from where they still are."""
+    board = Board(problem)
+    for guest in movable:
+        board.take(guest, ghost=True)
+    return board
 
 
 def _tolerance_notes(problem: Problem, where: t.Mapping[str, str]) -> list[str]:

@@ -3,9 +3,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The order of moves: waves that run one after the other, each keeping every rule while all its moves are under way.
 
-Given is who goes where; sought are few waves. Each wave takes what it can, the hosts with most left to do first.
-Where nothing can start any more (a cycle: each waits for the other's place), one guest is parked on a third host, each
-guest at most once. So it always ends: a wave starts a move towards a target, or parks a guest for the only time.
+Given is who goes where; sought are few waves. Each wave takes what it can: first guests whose place others wait for,
+then the hosts with most left to do. Where nothing can start any more (a cycle: each waits for the other's place),
+guests are parked on a third host, one of each host and each guest at most once. So it always ends: a wave starts a
+move towards a target, or parks a guest for the only time.
 """
 
 from __future__ import annotations
@@ -184,13 +185,20 @@ class _Run:
                 for index in (self.floor.at[guest.name], target):
                     ends[index] = ends.get(index, 0) + 1
 
+        pressure: dict[int, int] = {}  # hosts that somebody waits for
+        for unit in self.left:
+            for guest, target in unit:
+                if self.floor.obstacle(guest, target) is not None:
+                    pressure[target] = 1
+
         def weight(unit: Unit) -> int:
             return max(self.board.amount(guest)[1] for guest, _target in unit)
 
         def key(unit: Unit) -> tuple[t.Any, ...]:
+            blocked = max(pressure.get(self.floor.at[guest.name], 0) for guest, _target in unit)
             both = [ends[index] for guest, target in unit for index in (self.floor.at[guest.name], target)]
             if self.prefer == "busy":
-                return (-max(both), -sum(both), -weight(unit), unit[0][0].name)
+                return (-blocked, -max(both), -sum(both), -weight(unit), unit[0][0].name)
             return (weight(unit) if self.prefer == "small" else -weight(unit), unit[0][0].name)
 
         return key
@@ -198,7 +206,7 @@ class _Run:
     # -- parking ----------------------------------------------------------------------------------------------------
 
     def _park(self) -> bool:
-        """Start one guest towards a third host; whose place another waits for first, small ones first."""
+        """Start guests towards a third host, small ones whose place is enough for who waits for it; else any one."""
         waiting: dict[int, list[GuestState]] = {}
         for unit in self.left:
             for guest, target in unit:
@@ -208,16 +216,21 @@ class _Run:
             guest, target = unit[0]
             if len(unit) > 1 or guest.name in self.parked:
                 continue
-            here = waiting.get(self.floor.at[guest.name], ())
-            frees = sum(self._frees(guest, other) for other in here)
+            others = waiting.get(self.floor.at[guest.name], ())
+            frees = sum(self._frees(guest, other) for other in others)
             size = self.board.amount(guest)[1]
-            choices.append((not frees, not here, size if frees else -size, guest.name, guest, target))
-        for _frees, _wanted, _size, name, guest, target in sorted(choices, key=lambda choice: choice[:4]):
+            choices.append((not frees, not others, size if frees else -size, guest.name, guest, target))
+        sources: set[int] = set()
+        for useless, _wanted, _size, name, guest, target in sorted(choices, key=lambda choice: choice[:4]):
+            here = self.floor.at[guest.name]
+            if here in sources or (sources and useless):
+                continue
             for index in self._spots(guest, target, waiting):
                 if self.floor.start([(guest, index)]):
                     self.parked.add(name)
-                    return True
-        return False
+                    sources.add(here)
+                    break
+        return bool(sources)
 
     def _frees(self, leaves: GuestState, waits: GuestState) -> bool:
         """Whether the place of the one, once it is gone, is enough for the other."""

@@ -38,6 +38,7 @@ FLAVOURS = (
 #: physical vCPUs, memory and disk in GiB, overcommit
 CLASSES = ((32, 256, 4000, 4.0), (48, 384, 6000, 4.0), (64, 512, 8000, 4.0))
 RACK = 16
+RATIO = 4.0  #: vCPUs per core
 
 
 def hosts(count: int, rng: random.Random) -> dict[str, HostState]:
@@ -122,3 +123,65 @@ def cluster(
         if len({guests[n].host for n in three}) == 3:
             rules.append(Rule("apart", tuple(sorted(three))))
     return problem(made, guests, rules, **more)
+
+
+# -- the same for htools --------------------------------------------------------------------------------------------
+
+
+def htools_text(asked: Problem, where: t.Mapping[str, str] | None = None) -> str:
+    """The cluster as `-t` reads it, guests without a host left out. Disks are shared (`ext`): memory and vCPUs count.
+
+    `where` says where guests are instead of the problem. A closed host is offline. Racks are failure domains.
+    """
+    at = {name: g.host for name, g in asked.guests.items() if g.host} if where is None else dict(where)
+    used: dict[str, int] = {}
+    for name, host in at.items():
+        used[host] = used.get(host, 0) + asked.guests[name].demand.memory
+    nodes = []
+    for number, host in enumerate(asked.hosts.values()):
+        assert host.capacity
+        memory, disk = host.capacity.memory // MIB, host.capacity.disk // MIB
+        role = "Y" if host.closed else "N" if number else "M"
+        cores = int(host.capacity.vcpus / RATIO)
+        free = memory - used.get(host.name, 0) // MIB
+        tags = f"rack:{dict(host.enclosures).get('rack', 'none')}"
+        nodes.append(f"{host.name}|{memory}|0|{free}|{disk}|{disk}|{cores}|{role}|uuid|1|{tags}|N|0|0|1.0")
+    instances = []
+    for name in sorted(at):
+        wants = asked.guests[name].demand
+        sizes = f"{wants.memory // MIB}|{wants.disk // MIB}|{int(wants.vcpus)}"
+        instances.append(f"{name}|{sizes}|running|Y|{at[name]}||ext||1|1|N")
+    specs = "128,1,128,1,1,1|128,1,128,1,1,1;1048576,64,10485760,16,8,12"
+    policy = [f"{owner}|{specs}|ext,plain,drbd,sharedfile|{RATIO}|1000.0" for owner in ("", "group")]
+    sections = (["group|uuid|preferred||"], nodes, instances, ["htools:nlocation:rack"], policy)
+    return "\n".join("".join(f"{line}\n" for line in section) for section in sections)
+
+
+def hail_request(name: str, wants: Resources) -> dict[str, t.Any]:
+    """What `hail` is asked to allocate one guest; the cluster itself comes from `-t`."""
+    disk = int(wants.disk // MIB)
+    return {
+        "version": 2,
+        "cluster_name": "bench",
+        "cluster_tags": [],
+        "enabled_hypervisors": ["kvm"],
+        "ipolicy": {},
+        "nodegroups": {},
+        "nodes": {},
+        "instances": {},
+        "request": {
+            "type": "allocate",
+            "name": name,
+            "memory": int(wants.memory // MIB),
+            "disk_space_total": disk,
+            "disks": [{"size": disk, "mode": "rw"}],
+            "disk_template": "ext",
+            "vcpus": int(wants.vcpus),
+            "spindle_use": 1,
+            "required_nodes": 1,
+            "nics": [{"mac": "auto", "ip": None, "bridge": "br0"}],
+            "tags": [],
+            "os": "debian",
+            "hypervisor": "kvm",
+        },
+    }

@@ -23,14 +23,16 @@ RACK1, RACK2 = (("rack", "r1"),), (("rack", "r2"),)
 @given(problems(tolerate=True), st.data())
 def test_every_guest_is_moved_or_explained(asked: Problem, data: st.DataObject) -> None:
     subjects = tuple(data.draw(st.lists(st.sampled_from(sorted(asked.hosts)), min_size=1, unique=True)))
-    options = data.draw(st.sampled_from([{}, {"moves_per_host": 1}, {"moves_total": 1}]))
+    options = data.draw(st.sampled_from([{}, {"moves_per_host": 1}, {"moves_total": 1}, {"make_room": True}]))
     asked = dataclasses.replace(asked, verb="evacuate", subjects=subjects, options=options)
     plan = evacuate(asked)
     assert complaints(asked, plan, always_together=True) == []
     assert all(stay.reason for stay in plan.stays)
     ends = collections.Counter((end, m.wave) for m in plan.moves for end in (m.source, m.target))
     assert max(ends.values(), default=0) <= options.get("moves_per_host", 2)
-    assert len({move.guest for move in plan.moves}) == len(plan.moves)
+    if not options.get("make_room"):
+        assert {m.source for m in plan.moves} <= set(subjects)
+        assert len({move.guest for move in plan.moves}) == len(plan.moves)
 
 
 @settings(max_examples=200, deadline=None)
@@ -82,3 +84,13 @@ def test_losses_that_are_tolerated_no_more_are_noted() -> None:
         subjects=("h1",),
     )
     assert any(note.startswith("then broken: tolerate {lose: 1, of: host}") for note in evacuate(asked).notes)
+
+
+def test_others_make_room_on_demand_and_leave_before_the_evacuated_come() -> None:
+    hosts = [host("h1"), host("h2", memory=6), host("h3", memory=2)]
+    asked = problem(hosts, [guest("a", memory=6, host="h1"), guest("b", memory=2, host="h2")], verb="evacuate")
+    asked = dataclasses.replace(asked, subjects=("h1",))
+    assert evacuate(asked).moves == ()
+    plan = evacuate(dataclasses.replace(asked, options={"make_room": True}))
+    assert [(m.guest, m.target, m.wave) for m in plan.moves] == [("b", "h3", 1), ("a", "h2", 2)]
+    assert plan.notes[0] == "1 guest of other hosts make room; at least 1 must" and plan.stays == ()
