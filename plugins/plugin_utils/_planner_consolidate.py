@@ -102,7 +102,7 @@ def _attempt(board: Board, scope: t.Sequence[int], stay: t.Collection[str], engi
     engines: dict[str, None] = {}
     chosen: dict[int, Pattern] = {}
     for packing, kinds, flavours in split:
-        least, fills, who = _solve(packing, engine, _planner_fill.STEPS // len(split))
+        least, fills, who = solve_packing(packing, engine, _planner_fill.STEPS // len(split))
         bound += least
         engines[who] = None
         now = _as_it_is(asked, kinds)
@@ -117,7 +117,9 @@ def _attempt(board: Board, scope: t.Sequence[int], stay: t.Collection[str], engi
     return answer, [name for item in left for name in item.guests]
 
 
-def _solve(packing: Packing, engine: str, steps: int) -> tuple[int, list[Fill] | None, str]:
+def solve_packing(
+    packing: Packing, engine: str, steps: int = _planner_fill.STEPS
+) -> tuple[int, list[Fill] | None, str]:
     """(a lower bound on the hosts used, an answer or None, the engine that gave it)."""
     bound, weights = volume_bound(packing)
     if not packing.flavours:
