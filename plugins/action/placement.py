@@ -17,7 +17,7 @@ from ..plugin_utils._context import ARGUMENTS, failing, open_context, plain
 from ..plugin_utils._ledger_rows import LedgerState
 from ..plugin_utils._model import Cluster
 from ..plugin_utils._plan import Problem
-from ..plugin_utils._planner import VERBS, PlannerError, solve
+from ..plugin_utils._planner import VERBS, PlannerError, asked, solve
 from ..plugin_utils._report import after, plain_plan, plan_lines, summary
 from ..plugin_utils._select import SelectError, select, select_hosts
 
@@ -68,6 +68,7 @@ class ActionModule(ActionBase):
         try:
             problem = _problem(ctx.cluster, state, args)
             plan = solve(problem)
+            problem = asked(problem)
         except (SelectError, PlannerError) as error:
             raise AnsibleActionFail(str(error)) from error
         wrong = complaints(problem, plan)

@@ -20,6 +20,7 @@ from ._assign_nics import NicDecider, Wish
 from ._assign_observed import detached_and_gone
 from ._assign_problem import ask
 from ._checker import complaints
+from ._contradictions import contradictions
 from ._ledger_changes import applied, effective
 from ._ledger_rows import Changes, GuestRow, HistoryRow, LedgerState, NicRow, newest_builds
 from ._model import Cluster, Guest
@@ -117,6 +118,7 @@ class _Run:
         released = {uuid: row for uuid, row in self.state.guests.items() if row.state == "released"}
         now = dataclasses.replace(self.state, guests={**released, **rows}, hosts=hosts)
         problem = ask(self.cluster, now)
+        self.errors += contradictions(problem)
         plan = solve(problem)
         for complaint in complaints(problem, plan):
             self.errors.append(

@@ -9,26 +9,33 @@ Guests that have a host stay there unless the verb is to move them.
 from __future__ import annotations
 
 import dataclasses
-import importlib
 import typing as t
 
 from ._plan import Plan, PlannerError, Problem, Stays
+from ._planner_balance import balance
+from ._planner_consolidate import consolidate
+from ._planner_evacuate import evacuate
+from ._planner_explain import explain
+from ._planner_move import move as move_where_asked
+from ._planner_place import place
+from ._planner_relieve import relieve
+from ._planner_room import with_room
 from ._planner_waves import waves
+from ._planner_whatif import supposed, what_if
 from ._words import listing
 
 #: Moves at the same time in which one host takes part, unless the option `moves_per_host` says otherwise.
 MOVES_PER_HOST = 2
 
-#: Verb -> the module that answers it, by a function of the verb's name. Imported when it is asked.
-_ANSWERS = {
-    "place": "_planner_place",
-    "evacuate": "_planner_evacuate",
-    "relieve": "_planner_relieve",
-    "balance": "_planner_balance",
-    "consolidate": "_planner_consolidate",
-    "move": "_planner_move",
-    "what_if": "_planner_whatif",
-    "explain": "_planner_explain",
+_ANSWERS: dict[str, t.Callable[[Problem], Plan]] = {
+    "place": place,
+    "evacuate": evacuate,
+    "relieve": relieve,
+    "balance": balance,
+    "consolidate": consolidate,
+    "move": move_where_asked,
+    "what_if": what_if,
+    "explain": explain,
 }
 VERBS = tuple(_ANSWERS)
 #: Verbs that say who goes where, but not in which order.
@@ -40,25 +47,30 @@ def solve(problem: Problem) -> Plan:
     if problem.verb not in VERBS:
         raise PlannerError(f"verb {problem.verb!r}: there is no such verb; this planner can {', '.join(VERBS)}")
     _check_names(problem)
-    answer = importlib.import_module(f".{_ANSWERS[problem.verb]}", __package__)
     try:
-        plan: Plan = getattr(answer, problem.verb)(problem)
+        plan = _ANSWERS[problem.verb](problem)
         if problem.verb == "place" and problem.options.get("make_room"):
-            plan = importlib.import_module("._planner_room", __package__).with_room(problem, plan)
+            plan = with_room(problem, plan)
         return _in_order(problem, plan) if problem.verb in _UNORDERED else plan
     except ValueError as error:
         raise PlannerError(str(error)) from error
 
 
+def asked(problem: Problem) -> Problem:
+    """The problem that the plan of `solve(problem)` is a plan for: what is supposed by `what_if` is so there."""
+    return supposed(problem) if problem.verb == "what_if" else problem
+
+
 def _check_names(problem: Problem) -> None:
     about_guests = problem.verb in ("move", "explain")
-    known: t.Mapping[str, t.Any] = problem.guests if about_guests else problem.hosts
-    wanted = [(name, known, "guest" if about_guests else "HostOS") for name in problem.subjects]
+    guests = problem.subjects if about_guests else ()
+    hosts = () if about_guests else problem.subjects
     if problem.verb == "move":
-        wanted.append((problem.options.get("to"), problem.hosts, "HostOS"))
-    for name, names, thing in wanted:
-        if name not in names:
-            raise PlannerError(f"there is no {thing} {name} in cluster {problem.cluster.name}")
+        hosts = (str(problem.options.get("to")),)
+    unknown = [f"guest {name}" for name in guests if name not in problem.guests]
+    unknown += [f"HostOS {name}" for name in hosts if name not in problem.hosts]
+    if unknown:
+        raise PlannerError(f"there is no {listing(unknown)} in cluster {problem.cluster.name}")
 
 
 def _in_order(problem: Problem, plan: Plan) -> Plan:

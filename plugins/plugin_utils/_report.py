@@ -31,12 +31,14 @@ def plain_plan(plan: Plan, *, details: int | None = None) -> dict[str, t.Any]:
         "stays": stays,
         "engine": plan.engine,
         "notes": list(plan.notes),
+        "details": dict(plan.details),
     }
 
 
 def after(problem: Problem, plan: Plan) -> Problem:
     """The problem's cluster once the plan is carried out."""
-    where = {place.guest: place.host for place in plan.places} | {move.guest: move.target for move in plan.moves}
+    where = {place.guest: place.host for place in plan.places}
+    where |= {move.guest: move.target for move in sorted(plan.moves, key=lambda move: move.wave)}
     guests = {
         name: dataclasses.replace(guest, host=where[name]) if name in where else guest
         for name, guest in problem.guests.items()

@@ -17,7 +17,7 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._constraints import Bo
 from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Rule, Tolerate
 from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Move, Place, Plan, Problem
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import solve
-from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_room import make_room, with_room
+from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_room import make_room
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_room_bound import least_moves
 from hypothesis import given, settings
 from problems import guest, host, problem, problems
@@ -25,7 +25,7 @@ from problems import guest, host, problem, problems
 
 def answer(asked: Problem, *, solver: bool = False) -> Plan:
     asked = dataclasses.replace(asked, options={"make_room": True, "solver": solver})
-    plan = with_room(asked, solve(asked))
+    plan = solve(asked)
     assert complaints(asked, plan, always_together=True) == []
     return plan
 
