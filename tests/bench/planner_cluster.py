@@ -52,8 +52,10 @@ def hosts(count: int, rng: random.Random) -> dict[str, HostState]:
     return made
 
 
-def demand(rng: random.Random) -> Resources:
-    vcpus, memory, disk, _weight = rng.choices(FLAVOURS, [flavour[3] for flavour in FLAVOURS])[0]
+def demand(rng: random.Random, *, big: bool = False) -> Resources:
+    """A flavour at random; `big`: such that 10,000 guests fill 500 hosts."""
+    weights = [flavour[3] + (12 * (flavour[1] >= 16) if big else 0) for flavour in FLAVOURS]
+    vcpus, memory, disk, _weight = rng.choices(FLAVOURS, weights)[0]
     return Resources(vcpus, memory * GIB, disk * GIB)
 
 
@@ -83,7 +85,14 @@ def guest(name: str, wants: Resources, home: str | None) -> GuestState:
 
 
 def cluster(
-    host_count: int, guest_count: int, seed: int, *, groups: float = 0.2, fill: float | None = None, **more: t.Any
+    host_count: int,
+    guest_count: int,
+    seed: int,
+    *,
+    groups: float = 0.2,
+    fill: float | None = None,
+    big: bool = False,
+    **more: t.Any,
 ) -> Problem:
     """A running cluster: guests on random hosts that have room, a fifth of them in apart groups of three.
 
@@ -98,7 +107,7 @@ def cluster(
     used = 0
     number = misses = 0
     while (used < fill * memory and misses < 500) if fill else number < guest_count:
-        wants = demand(rng)
+        wants = demand(rng, big=big)
         wish = (wants.vcpus, wants.memory, wants.disk)
         fitting = [
             n for n in rng.sample(names, min(len(names), 40)) if all(w <= f for w, f in zip(wish, free[n], strict=True))
