@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import re
 import typing as t
 
 from . import _tolerate
@@ -18,7 +19,7 @@ from ._model import Resources
 from ._plan import GuestState, HostState, Place, Plan, Problem, Stays
 from ._planner_fit import first_homeless, place_all
 from ._planner_room import with_room
-from ._words import counted, listing, number, size
+from ._words import counted, listing, size
 
 LOST = "is supposed to be lost"
 
@@ -146,10 +147,10 @@ def _fit(asked: Problem, plan: Plan, partition: str) -> tuple[str, dict[str, t.A
         reason = broken
     else:
         stopped = board.rejected(last)
-        reasons = collections.Counter(words.split(":")[0] for words in stopped.values())
+        reasons = collections.Counter(re.split(r": | \(", words)[0] for words in stopped.values())
         ranked = sorted(reasons.items(), key=lambda item: (-item[1], item[0]))
         reason = "no HostOS fits: " + listing([f"{why} ({counted(times, 'host')})" for why, times in ranked], 3)
-    sizes = f"{number(demand.vcpus)} vCPUs, {size(demand.memory)} memory, {size(demand.disk)} disk each"
+    sizes = f"{counted(int(demand.vcpus), 'vCPU')}, {size(demand.memory)} memory, {size(demand.disk)} disk each"
     words = f"{counted(count, 'more guest')} of {partition} ({sizes}) fit; then: {reason}"
     details = {"partition": partition, "count": count, "stopped_by": reason, "rejected": dict(stopped)}
     return words, {**details, "without_tolerate": most}

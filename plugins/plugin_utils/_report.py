@@ -57,7 +57,7 @@ def summary(problem: Problem) -> dict[str, t.Any]:
     if used and len(board.hosts) > 1:
         everybody = dict.fromkeys([(1, "host")], set(problem.cluster.guest_partitions))
         broken = _tolerate.check(problem, board, first_homeless, everybody).broken
-        lost = str(broken[0]).split(": ", 2)[-1] if broken else ""
+        lost = f"without {' and '.join(broken[0].lost)} {broken[0].guest} fits nowhere" if broken else ""
     memory = [sum(board.total[index][1] for index in known), sum(board.free[index][1] for index in known)]
     return {
         "guests_placed": len(board.where),
