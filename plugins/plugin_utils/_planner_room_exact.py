@@ -18,7 +18,7 @@ from ._planner_eject import Ejector
 HOSTS = 30
 CELLS = 6000
 #: Nodes of the search for the best whole numbers.
-NODES = 3000
+NODES = 200
 UNPLACED = 1000.0  #: one guest without a place is worse than so many moves
 
 Kind = tuple[t.Any, ...]  #: what alone decides where an unbound guest fits: partitions, amount, capabilities
