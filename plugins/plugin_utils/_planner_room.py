@@ -76,6 +76,8 @@ def make_room(
     if solver and (left or (bound is not None and ejector.moves > bound)) and exact.available():
         if exact.improve(ejector, [guest.name for guest in homeless]):
             engine = "ejection, highspy"
+        if bound is not None and ejector.moves > bound:
+            bound = max(bound, exact.least(ejector, [guest.name for guest in homeless]))
     if good is not None and ejector.mark() > mark and not good():
         ejector.undo(mark)
     reasons = {stay.guest: stay.reason for stay in stays}

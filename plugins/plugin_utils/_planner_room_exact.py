@@ -9,6 +9,8 @@ Needs highspy. Guests under rules, frozen ones, and those that came from other h
 from __future__ import annotations
 
 import collections
+import dataclasses
+import math
 import typing as t
 
 from ._constraints import Board
@@ -18,7 +20,7 @@ from ._planner_eject import Ejector
 HOSTS = 30
 CELLS = 6000
 #: Nodes of the search for the best whole numbers.
-NODES = 3000
+NODES = 200
 UNPLACED = 1000.0  #: one guest without a place is worse than so many moves
 
 Kind = tuple[t.Any, ...]  #: what alone decides where an unbound guest fits: partitions, amount, capabilities
@@ -35,25 +37,39 @@ def available() -> bool:
 def improve(ejector: Ejector, homeless: t.Collection[str]) -> bool:
     """Place more of the homeless, or all of them with fewer moves; True: the board has changed for the better."""
     board = ejector.board
+    before = (sum(name not in board.where for name in homeless), ejector.moves)
+    mark = ejector.mark()
     near = _near(ejector, homeless)
+    for name in sorted(ejector.moved):  # the model cannot move these; perhaps it does without their moves
+        back = ejector.home[name]
+        if board.rules.bound(name) and back in near:
+            there = board.where[name]
+            ejector.take(name)
+            broken = any(group.broken_by(name, back) for group in board.rules.hard.get(name, ()))
+            ejector.put(name, there if broken else back)
     kinds = _kinds(ejector, near, homeless)
-    if not kinds:
-        return False
     while len(near) > 2 and len(kinds) * len(near) > CELLS:
         near = near[: len(near) * 2 // 3]
         kinds = _kinds(ejector, near, homeless)
-    counts = _solve(board, near, kinds)
-    if counts is None:
-        return False
-    before = (sum(name not in board.where for name in homeless), ejector.moves)
-    mark = ejector.mark()
-    _apply(ejector, near, kinds, counts)
+    counts = _solve(board, near, kinds)[0] if kinds else None
+    if counts is not None:
+        _apply(ejector, near, kinds, counts)
     fits = all(free >= 0 for index in near for free in board.free[index])
     after = (sum(name not in board.where for name in homeless), ejector.moves)
-    if not fits or after >= before:
+    if counts is None or not fits or after >= before:
         ejector.undo(mark)
         return False
     return True
+
+
+def least(ejector: Ejector, homeless: t.Collection[str]) -> int:
+    """At least so many guests must move for all homeless to fit: the model over all hosts without any rule."""
+    every = range(len(ejector.board.hosts))
+    kinds = _kinds(ejector, every, homeless, rules=False)
+    if not kinds or len(kinds) * len(every) > CELLS:
+        return 0
+    bound = _solve(ejector.board, every, kinds)[1]
+    return max(0, math.ceil(bound - len(homeless) - 1e-6))
 
 
 def _near(ejector: Ejector, homeless: t.Collection[str]) -> list[int]:
@@ -76,14 +92,16 @@ def _near(ejector: Ejector, homeless: t.Collection[str]) -> list[int]:
     return sorted(touched) + by_room[: HOSTS - len(touched)]
 
 
-def _kinds(ejector: Ejector, near: t.Sequence[int], homeless: t.Collection[str]) -> dict[Kind, dict[int, list[str]]]:
+def _kinds(
+    ejector: Ejector, near: t.Sequence[int], homeless: t.Collection[str], *, rules: bool = True
+) -> dict[Kind, dict[int, list[str]]]:
     """Guests that the model may move, by kind and host; -1: without a place before."""
     board = ejector.board
     kinds: dict[Kind, dict[int, list[str]]] = collections.defaultdict(lambda: collections.defaultdict(list))
 
     def add(name: str, index: int) -> None:
         guest = ejector.guests[name]
-        if not guest.frozen and not board.rules.bound(name):
+        if not guest.frozen and not (rules and board.rules.bound(name)):
             kinds[guest.on, board.amount(guest), guest.needs][index].append(name)
 
     for index in near:
@@ -98,8 +116,8 @@ def _kinds(ejector: Ejector, near: t.Sequence[int], homeless: t.Collection[str])
 
 def _solve(
     board: Board, near: t.Sequence[int], kinds: t.Mapping[Kind, t.Mapping[int, list[str]]]
-) -> dict[tuple[Kind, int], int] | None:
-    """How many guests of each kind each host gets."""
+) -> tuple[dict[tuple[Kind, int], int] | None, float]:
+    """How many guests of each kind each host gets; and what no answer's cost is below."""
     import highspy
 
     model = highspy.Highs()
@@ -120,7 +138,8 @@ def _solve(
     for kind, hosts in kinds.items():
         amount = kind[1]
         everyone = sum(map(len, hosts.values()))
-        some = board.problem.guests[next(names[0] for names in hosts.values() if names)]
+        one = board.problem.guests[next(names[0] for names in hosts.values() if names)]
+        some = dataclasses.replace(one, name="")  # any of its kind, under no pin
         indexes, values = [column(len(hosts.get(-1, ())), UNPLACED)], [1.0]
         for names in hosts.values():
             for name in names:
@@ -148,9 +167,10 @@ def _solve(
                 model.addRow(-highspy.kHighsInf, most, len(cells), [c for c, _v in cells], [v for _c, v in cells])
     model.run()
     solution = model.getSolution().col_value
+    bound = model.getInfo().mip_dual_bound
     if len(solution) != number:
-        return None
-    return {key: round(solution[cell]) for key, cell in columns.items()}
+        return None, 0.0
+    return {key: round(solution[cell]) for key, cell in columns.items()}, bound
 
 
 def _apply(

@@ -1,7 +1,7 @@
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Which moves no order can make, and which must be made in the same wave."""
+"""Which moves no order can make, which must be made in the same wave, and how many waves there must be."""
 
 from __future__ import annotations
 
@@ -74,3 +74,39 @@ def too_wide(board: Board, units: t.Iterable[Unit], per_host: int, total: int | 
             for guest, _index in unit:
                 others = listing([other.name for other, _index in unit if other is not guest])
                 yield Stays(guest.name, f"must move at the same time as {others}; too many for {limit}")
+
+
+# -- a bound --------------------------------------------------------------------------------------------------------
+
+
+def least_waves(board: Board, goal: t.Mapping[str, int], per_host: int, total: int | None) -> int:
+    """A number of waves that no schedule of these moves undercuts, parking or not.
+
+    Every move takes a turn at its source and at its target. In the first wave nobody has left yet, so a target takes
+    no more arrivals then than the smallest of its arrivals have room for.
+    """
+    arrivals: dict[int, list[GuestState]] = {}
+    leaving: dict[int, int] = {}
+    for name, target in goal.items():
+        arrivals.setdefault(target, []).append(board.problem.guests[name])
+        leaving[board.where[name]] = leaving.get(board.where[name], 0) + 1
+    bound = 0 if total is None else -(-len(goal) // total)
+    for index in {*arrivals, *leaving}:
+        come, go = arrivals.get(index, []), leaving.get(index, 0)
+        at_once = min(_fitting(board, come, index) + go, per_host, len(come) + go)
+        bound = max(bound, (at_once > 0 or bool(come)) - (-(len(come) + go - at_once) // per_host))
+    return bound
+
+
+def _fitting(board: Board, guests: t.Sequence[GuestState], index: int) -> int:
+    """An upper bound on how many of these the host takes as it is: by each kind alone, small ones first."""
+    least = len(guests)
+    for kind, free in enumerate(board.free[index]):
+        left, count = free, 0
+        for wish in sorted(board.amount(guest)[kind] for guest in guests):
+            left -= wish
+            if wish and left < 0:
+                break
+            count += 1
+        least = min(least, count)
+    return least

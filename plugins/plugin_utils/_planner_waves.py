@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import itertools
+import math
 import typing as t
 
 from ._constraints import Board
 from ._plan import GuestState, Move, Problem, Stays
 from ._planner_floor import Floor
-from ._planner_units import Unit, forbidden, too_wide, units
+from ._planner_units import Unit, forbidden, least_waves, too_wide, units
 from ._rules import rule_text
 from ._words import listing
 
@@ -65,12 +67,13 @@ def waves(
         name: board.index[target] for name, target in sorted(targets.items()) if problem.guests[name].host != target
     }
     stays: dict[str, Stays] = {}
-    while True:
+    for again in itertools.count():
         _refuse(stays, wanted, forbidden(board, wanted))
         tied = units(board, wanted)
         _refuse(stays, wanted, too_wide(board, tied, moves_per_host, moves_total))
         tied = [unit for unit in tied if all(guest.name in wanted for guest, _index in unit)]
-        floor, moves, left = _best(board, tied, moves_per_host, moves_total)
+        run = _best(board, tied, moves_per_host, moves_total, PATIENCE if again < RETRIES else PATIENCE[:1])
+        floor, left = run.floor, run.left
         undone = _undone(board, floor, wanted, left)
         if not undone:
             break
@@ -85,9 +88,9 @@ def waves(
             wave,
             why.get(name, "") if target == wanted[name] else f"parked: on the way to {board.hosts[wanted[name]].name}",
         )
-        for wave, name, source, target in moves
+        for wave, name, source, target in run.steps
     )
-    bound = least_waves(board, {name: wanted[name] for _wave, name, *_ends in moves}, moves_per_host, moves_total)
+    bound = least_waves(board, {name: wanted[name] for _wave, name, *_ends in run.steps}, moves_per_host, moves_total)
     return Schedule(done, tuple(sorted(stays.values(), key=lambda stay: stay.guest)), bound)
 
 
@@ -137,32 +140,54 @@ def _words(board: Board, floor: Floor, guest: GuestState, index: int) -> str:
 
 # -- the waves ------------------------------------------------------------------------------------------------------
 
+#: Part of a schedule's bound that is close enough to stop looking for a better one.
+CLOSE = 1.25
+#: Who waits is parked where a wave would move less than one of so many that are left; the first parks in need only.
+PATIENCE = (10**9, 20, 10)
+
+#: Schedules begun again without who would have ended halfway, before only the quick ways are tried.
+RETRIES = 3
+
 Step = tuple[int, str, int, int]  #: wave, guest, source, target
 
 
-def _best(board: Board, units: list[Unit], per_host: int, total: int | None) -> tuple[Floor, list[Step], list[Unit]]:
-    """Busy hosts first gives few waves; where that ends in a dead end, small or big guests first may not."""
-    best = None
-    for prefer in ("busy", "small", "big"):
-        run = _Run(board, units, per_host, total, prefer)
-        run.all()
-        if best is None or len(run.left) < len(best.left):
-            best = run
-        if not best.left:
-            break
+def _best(
+    board: Board, units: list[Unit], per_host: int, total: int | None, patience_of: t.Sequence[int] = PATIENCE
+) -> _Run:
+    """The attempt that leaves least undone, then with few waves, then with few moves.
+
+    Which guests go first decides much on full clusters, and so does how soon one parks instead of waiting; so several
+    ways are tried until one is close to the bound.
+    """
+    goal = {guest.name: index for unit in units for guest, index in unit}
+    close = math.ceil(CLOSE * least_waves(board, goal, per_host, total))
+    best: tuple[tuple[int, ...], _Run] | None = None
+    for patience in patience_of:
+        for prefer in ("busy", "big", "small"):
+            run = _Run(board, units, per_host, total, prefer, patience)
+            run.all()
+            rank = (len(run.left), max(run.waves, close), len(run.steps), run.waves)
+            if best is None or rank < best[0]:
+                best = rank, run
+            if not run.left and run.waves <= close:
+                return best[1]
     assert best is not None
-    return best.floor, best.steps, best.left
+    return best[1]
 
 
 class _Run:
     """One attempt at a schedule."""
 
-    def __init__(self, board: Board, units: list[Unit], per_host: int, total: int | None, prefer: str) -> None:
+    def __init__(
+        self, board: Board, units: list[Unit], per_host: int, total: int | None, prefer: str, patience: int
+    ) -> None:
         self.board = board
         self.floor = Floor(board, per_host, total)
         self.left = list(units)
         self.steps: list[Step] = []
         self.prefer = prefer
+        self.patience = patience
+        self.waves = 0
         self.parked: set[str] = set()
 
     def all(self) -> None:
@@ -172,10 +197,12 @@ class _Run:
             for unit in sorted(self.left, key=self._key()):
                 if self.floor.start(unit):
                     started.add(id(unit))
-            if not started and not self._park():
-                return
+            few = len(started) * self.patience < len(self.left)
             self.left = [unit for unit in self.left if id(unit) not in started]
+            if few and self.left and not self._park(only_useful=bool(started)) and not started:
+                return
             self.steps += [(wave, *ends) for ends in self.floor.finish()]
+            self.waves = wave
             wave += 1
 
     def _key(self) -> t.Callable[[Unit], tuple[t.Any, ...]]:
@@ -185,27 +212,28 @@ class _Run:
                 for index in (self.floor.at[guest.name], target):
                     ends[index] = ends.get(index, 0) + 1
 
-        pressure: dict[int, int] = {}  # hosts that somebody waits for
-        for unit in self.left:
-            for guest, target in unit:
-                if self.floor.obstacle(guest, target) is not None:
-                    pressure[target] = 1
+        waited_for = {
+            target for unit in self.left for guest, target in unit if self.floor.obstacle(guest, target) is not None
+        }
 
         def weight(unit: Unit) -> int:
             return max(self.board.amount(guest)[1] for guest, _target in unit)
 
         def key(unit: Unit) -> tuple[t.Any, ...]:
-            blocked = max(pressure.get(self.floor.at[guest.name], 0) for guest, _target in unit)
             both = [ends[index] for guest, target in unit for index in (self.floor.at[guest.name], target)]
+            blocks = any(self.floor.at[guest.name] in waited_for for guest, _target in unit)
+            busy = (-max(both), -sum(both))
             if self.prefer == "busy":
-                return (-blocked, -max(both), -sum(both), -weight(unit), unit[0][0].name)
-            return (weight(unit) if self.prefer == "small" else -weight(unit), unit[0][0].name)
+                return (not blocks, *busy, -weight(unit), unit[0][0].name)
+            if self.prefer == "big":
+                return (not blocks, -weight(unit), *busy, unit[0][0].name)
+            return (not blocks, weight(unit), *busy, unit[0][0].name)
 
         return key
 
     # -- parking ----------------------------------------------------------------------------------------------------
 
-    def _park(self) -> bool:
+    def _park(self, *, only_useful: bool) -> bool:
         """Start guests towards a third host, small ones whose place is enough for who waits for it; else any one."""
         waiting: dict[int, list[GuestState]] = {}
         for unit in self.left:
@@ -223,7 +251,7 @@ class _Run:
         sources: set[int] = set()
         for useless, _wanted, _size, name, guest, target in sorted(choices, key=lambda choice: choice[:4]):
             here = self.floor.at[guest.name]
-            if here in sources or (sources and useless):
+            if here in sources or (useless and (sources or only_useful)):
                 continue
             for index in self._spots(guest, target, waiting):
                 if self.floor.start([(guest, index)]):
@@ -251,36 +279,3 @@ class _Run:
             and all(group.domains[index] == group.domains[here] for group in together)
         ]
         return sorted(found, key=lambda index: (index in waiting, -self.floor.free[index][1], index))
-
-
-def least_waves(board: Board, goal: t.Mapping[str, int], per_host: int, total: int | None) -> int:
-    """A number of waves that no schedule of these moves undercuts, parking or not.
-
-    Every move takes a turn at its source and at its target. In the first wave nobody has left yet, so a target takes
-    no more arrivals then than the smallest of its arrivals have room for.
-    """
-    arrivals: dict[int, list[GuestState]] = {}
-    leaving: dict[int, int] = {}
-    for name, target in goal.items():
-        arrivals.setdefault(target, []).append(board.problem.guests[name])
-        leaving[board.where[name]] = leaving.get(board.where[name], 0) + 1
-    bound = 0 if total is None else -(-len(goal) // total)
-    for index in {*arrivals, *leaving}:
-        come, go = arrivals.get(index, []), leaving.get(index, 0)
-        at_once = min(_fitting(board, come, index) + go, per_host, len(come) + go)
-        bound = max(bound, (at_once > 0 or bool(come)) - (-(len(come) + go - at_once) // per_host))
-    return bound
-
-
-def _fitting(board: Board, guests: t.Sequence[GuestState], index: int) -> int:
-    """An upper bound on how many of these the host takes as it is: by each kind alone, small ones first."""
-    least = len(guests)
-    for kind, free in enumerate(board.free[index]):
-        left, count = free, 0
-        for wish in sorted(board.amount(guest)[kind] for guest in guests):
-            left -= wish
-            if wish and left < 0:
-                break
-            count += 1
-        least = min(least, count)
-    return least

@@ -144,8 +144,7 @@ def lost_rows(roomy: Problem, full: Problem) -> t.Iterator[dict[str, t.Any]]:
             homeless += sum(guest.host is None for guest in asked.guests.values())
             left += len(plan.stays)
         yield row(
-            f"a lost host at {len(whole.hosts)}/{len(whole.guests)}, {what}: CPU seconds to place its guests (slowest of"
-            f" {len(LOST)})",
+            f"a lost host at {len(whole.hosts)}/{len(whole.guests)}, {what}: CPU seconds, slowest of {len(LOST)}",
             round(max(seconds), 3),
             None,
             round(max(seconds) / goal, 3),

@@ -95,6 +95,16 @@ def test_the_exact_model_is_never_worse_and_keeps_every_rule(asked: Problem) -> 
     assert (len(with_it.stays), len(with_it.moves)) <= (len(without.stays), len(without.moves))
 
 
+@pytest.mark.skipif(not exact.available(), reason="highspy is not there")
+@settings(max_examples=150, deadline=None)
+@given(problems(max_hosts=4, max_guests=5))
+def test_the_bound_of_the_model_is_never_above_brute_force(asked: Problem) -> None:
+    homeless = [g for g in asked.guests.values() if g.host is None and not g.frozen]
+    room = make_room(Board(asked), homeless)
+    best = fewest(asked)
+    assert best is None or (room.bound is not None and room.bound <= best)
+
+
 # -- examples -------------------------------------------------------------------------------------------------------
 
 
