@@ -19,6 +19,7 @@ from . import _planner_fill, _planner_pattern, _tolerate
 from ._constraints import Board
 from ._plan import Move, Plan, PlannerError, Problem
 from ._planner_fit import first_homeless
+from ._planner_keep import keep
 from ._planner_packing import Fill, Packing, Pattern, parts, volume_bound
 from ._planner_scope import Task, staying, task, used, why_notes
 from ._planner_seats import Seating, hosts_for
@@ -100,17 +101,19 @@ def _attempt(board: Board, scope: t.Sequence[int], stay: t.Collection[str], engi
     split = parts(asked.packing)
     bound = len(opened) - asked.packing.needed  # in use, but nothing can be decided there
     engines: dict[str, None] = {}
-    chosen: dict[int, Pattern] = {}
+    chosen: t.Mapping[int, Pattern] = {}
     for packing, kinds, flavours in split:
         least, fills, who = solve_packing(packing, engine, _planner_fill.STEPS // len(split))
         bound += least
         engines[who] = None
         now = _as_it_is(asked, kinds)
         if fills is None or packing.used(fills) >= len(opened.intersection(_hosts(asked, kinds)).union(now)):
-            chosen.update(now)
+            chosen = {**chosen, **now}
         else:
             named = [(kinds[kind], tuple((flavours[f], n) for f, n in pattern)) for kind, pattern in fills]
-            chosen.update({host: fill[1] for host, fill in hosts_for(named, asked.hosts, asked.items).items()})
+            fitted = hosts_for(named, asked.hosts, asked.items)
+            chosen = {**chosen, **{host: pattern for host, (_kind, pattern) in fitted.items()}}
+    chosen = keep(asked, chosen)
     spare = [host for hosts in asked.hosts for host in hosts if host not in chosen]
     left = Seating(board, chosen, opened, spare).run(asked.items)
     answer = _Answer(max(bound, group), ", ".join(engines) or PURE)

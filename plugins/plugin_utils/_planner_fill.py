@@ -98,6 +98,7 @@ class _Trial:
             mine = [f for f in self.alive if f in kind.takes and fits(self.demands[f], kind.room)]
             if not mine:
                 continue
+            self.steps += len(mine)
             scaled = {f: self._scaled(f, kind.room) for f in mine}
             mine.sort(key=lambda f: -scaled[f][3])
             for host in range(kind.count):
