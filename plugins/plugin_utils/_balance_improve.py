@@ -43,7 +43,7 @@ def improve(search: Search, limit: int, least: float, seed: int = 1) -> None:
     chance = random.Random(seed)
     idle = 0
     while search.steps > 0 and search.moved and idle < FEW + PER_MOVE * len(search.moved):
-        search.steps -= FEW + len(search.moved)
+        search.steps -= len(search.moved) + ENDS
         idle += 1
         before, spreads = search.score.total(), search.hard_spreads()
         where = {guest: search.score.at[guest] for guest in search.moved}

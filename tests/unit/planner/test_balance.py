@@ -393,6 +393,8 @@ def test_odd_options_are_refused() -> None:
         balance(ask(asked, weights={"memory": -1}))
     with pytest.raises(ValueError, match="less than none"):
         balance(ask(asked, -1))
+    with pytest.raises(ValueError, match="is a loss"):
+        balance(ask(asked, min_gain=-1))
     assert balance(ask(asked)).moves == ()
 
 
