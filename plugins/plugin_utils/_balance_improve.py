@@ -11,11 +11,11 @@ import typing as t
 from ._balance_search import Search
 
 #: Rounds of taking back and choosing anew without success before giving up, and more of them per move.
-FEW, PER_MOVE = 20, 10
+FEW, PER_MOVE = 100, 10
 #: Hosts at each end of the order by load between which exchanges of two guests are tried.
 ENDS = 8
-#: Part of the rounds that try an exchange.
-EXCHANGE = 0.3
+#: Part of the rounds that try an exchange, and of those that do not take the very best but by chance another.
+EXCHANGE, NOISY = 0.3, 0.5
 
 
 class Exchange(t.NamedTuple):
@@ -43,16 +43,17 @@ def improve(search: Search, limit: int, least: float, seed: int = 1) -> None:
     chance = random.Random(seed)
     idle = 0
     while search.steps > 0 and search.moved and idle < FEW + PER_MOVE * len(search.moved):
-        search.steps -= FEW + len(search.moved)
+        search.steps -= len(search.moved) + ENDS
         idle += 1
         before, spreads = search.score.total(), search.hard_spreads()
         where = {guest: search.score.at[guest] for guest in search.moved}
         taken = [guest for guest in _victims(search, chance) if search.undo(guest)]
         tabu = set(taken[:1]) if chance.random() < 0.5 else set()
+        noise = (lambda: 0.4 + 0.6 * chance.random()) if chance.random() < NOISY else None
         if chance.random() < EXCHANGE:
             _exchange(search, limit, least, [chance.choice(_pairs(search) or [(0, 0)])])
-        while len(search.moved) < limit:
-            choice = search.best(least, tabu=tabu)
+        for _step in range(len(taken) + limit - len(search.moved)):
+            choice = search.best(least, tabu, noise) if len(search.moved) < limit else None
             if choice is None:
                 break
             search.move(choice.guest, choice.target)

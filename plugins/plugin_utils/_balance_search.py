@@ -141,8 +141,14 @@ class Search:
         board.put(state, here)
         return free
 
-    def best(self, least: float, *, tabu: t.Collection[int] = ()) -> Choice | None:
-        """The move that lowers the score most, by more than `least`; None if the tables offer none."""
+    def best(
+        self, least: float, tabu: t.Collection[int] = (), noise: t.Callable[[], float] | None = None
+    ) -> Choice | None:
+        """The move that lowers the score most, by more than `least`; None if the tables offer none.
+
+        `noise` gives a factor for each guest's gain, so that another guest than the best may win.
+        """
+        won = 0.0
         found: Choice | None = None
         for kind, heap in enumerate(self._heaps):
             front: list[tuple[float, int, int]] = []
@@ -155,8 +161,10 @@ class Search:
                 if guest in tabu:
                     continue
                 choice = self._try(guest, kind)
-                if choice and choice.change < -least and (found is None or choice < found):
-                    found = choice
+                if choice and choice.change < -least:
+                    worth = choice.change * noise() if noise else choice.change
+                    if found is None or (worth, choice) < (won, found):
+                        won, found = worth, choice
             for entry in front:
                 heapq.heappush(heap, entry)
         return found

@@ -33,7 +33,7 @@ STEPS = 4_000_000
 def balance(problem: Problem) -> Plan:
     """At most `moves` moves that lower the score of the cluster, none that gains nothing.
 
-    Raises ValueError for a weight of an unknown name or one below 0, and for a negative number of moves.
+    Raises ValueError for a weight of an unknown name or one below 0, and for negative `moves` or `min_gain`.
     """
     limit, least, weights = _options(problem)
     board = Board(problem)
@@ -84,6 +84,8 @@ def _options(problem: Problem) -> tuple[int, float, dict[str, float]]:
     if limit < 0:
         raise ValueError(f"moves: {limit} is less than none")
     least = float(problem.options.get("min_gain", 0.01 / max(1, len(problem.hosts))))
+    if least < 0:
+        raise ValueError(f"min_gain: {least} is a loss")
     return limit, least, {**WEIGHTS, **given}
 
 

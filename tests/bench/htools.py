@@ -11,10 +11,12 @@ tags; soft, in both).
 from __future__ import annotations
 
 import dataclasses
+import math
 import pathlib
 import random
 import re
 import resource
+import signal
 import subprocess
 import tempfile
 import time
@@ -147,13 +149,12 @@ def text(cluster: World) -> str:
 
 @dataclasses.dataclass
 class Answer:
-    """What hbal did: (guest, target) in its order, the seconds it took, its scores before and, as it counts, after."""
+    """What hbal did: (guest, target) in its order, its seconds, the score before, and whether it came to an end."""
 
     moves: list[tuple[str, str]]
     wall: float
     cpu: float
-    before: float
-    after: float
+    before: float  #: nan if it was stopped before it printed anything
     finished: bool
 
 
@@ -161,22 +162,22 @@ _STEP = re.compile(r"^\s+\d+\. (\S+)\s+\S+\s+=> (\S+)\s+([\d.-]+) a=")
 
 
 def hbal(cluster: World, limit: int, seconds: float, *options: str) -> Answer:
-    """Run hbal for at most `limit` moves and so many seconds; what it printed until then counts."""
+    """Run hbal for at most `limit` moves and so many seconds of CPU; what it printed until then counts."""
     with tempfile.TemporaryDirectory(prefix="oscarv-hbal-") as folder:
         file = pathlib.Path(folder) / "cluster.data"
         file.write_text(text(cluster), encoding="utf-8")
-        command = ["timeout", "-s", "TERM", str(seconds), "stdbuf", "-oL", "hbal", "-t", str(file), "-l", str(limit)]
+        bound = ["prlimit", f"--cpu={math.ceil(seconds)}:{math.ceil(seconds) + 5}"]
+        command = [*bound, "hbal", "-t", str(file), "-l", str(limit), *options]
         before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
-        done = subprocess.run([*command, *options], text=True, capture_output=True, check=False)
+        done = subprocess.run(command, text=True, capture_output=True, check=False)
         wall, after = time.monotonic() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
-    if done.returncode not in (0, 124):
+    if done.returncode not in (0, -signal.SIGXCPU):
         raise RuntimeError(f"hbal: {done.returncode}: {done.stdout} {done.stderr}")
     steps = [match for match in map(_STEP.match, done.stdout.splitlines()) if match]
     first = re.search(r"Initial (?:score|coefficients): +(?:overall )?([\d.]+)", done.stdout)
     start = float(first.group(1)) if first else float("nan")
     cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    end = float(steps[-1].group(3)) if steps else start
-    return Answer([(s.group(1), s.group(2)) for s in steps], wall, cpu, start, end, done.returncode == 0)
+    return Answer([(s.group(1), s.group(2)) for s in steps], wall, cpu, start, done.returncode == 0)
 
 
 def score(cluster: World) -> float:

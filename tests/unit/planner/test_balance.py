@@ -16,12 +16,13 @@ import statistics
 import typing as t
 
 import pytest
-from ansible_collections.oscarv.virt.plugins.plugin_utils import _balance_kinds, _balance_search
+from ansible_collections.oscarv.virt.plugins.plugin_utils import _balance_kinds, _balance_search, _planner_balance
 from ansible_collections.oscarv.virt.plugins.plugin_utils._balance_score import WEIGHTS, Score
+from ansible_collections.oscarv.virt.plugins.plugin_utils._balance_search import Search
 from ansible_collections.oscarv.virt.plugins.plugin_utils._checker import complaints
 from ansible_collections.oscarv.virt.plugins.plugin_utils._constraints import Board
 from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Resources, Rule, Spread, Tolerate
-from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Move, Plan, Problem
+from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Move, Place, Plan, Problem
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_balance import balance
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -106,11 +107,14 @@ def one_partition(asked: Problem) -> Problem:
 
 
 def feasible_moves(asked: Problem, at: dict[str, str]) -> t.Iterator[tuple[str, str]]:
-    """Every single move that the checker accepts."""
+    """Every single move that the checker accepts, without hosts of which rules do not know the rack."""
     for name, target in itertools.product(at, asked.hosts):
         if at[name] == target or asked.hosts[at[name]].closed or asked.hosts[at[name]].capacity is None:
             continue
-        if not complaints(asked, Plan(moves=(Move(name, at[name], target, 1, ""),))):
+        fresh = {**asked.guests, name: dataclasses.replace(asked.guests[name], host=None)}
+        placed = Plan(places=(Place(name, target, ""),))  # what it broke where it was is no excuse where it goes
+        wrong = complaints(asked, Plan(moves=(Move(name, at[name], target, 1, ""),)))
+        if not wrong and not complaints(dataclasses.replace(asked, guests=fresh, verb="balance"), placed):
             if "rack" in dict(asked.hosts[target].enclosures) or not asked.cluster.rules:
                 yield name, target
 
@@ -186,32 +190,40 @@ def test_the_score_is_what_its_definition_says_after_any_moves(asked: Problem, d
     assert score.total() == pytest.approx(true_score(asked, at, weights), abs=1e-6)
 
 
-def test_two_moves_are_mostly_the_best_two() -> None:
-    """Brute force over all pairs of moves on random small clusters: found in 9 of 10, never 5 % off."""
+def test_three_moves_are_mostly_the_best_three() -> None:
+    """Brute force over all triples of moves on random small clusters: steps without taking back find 16 of 25."""
     found = 0
-    for seed in range(40):
+    for seed in range(25):
         chance = random.Random(seed)
-        hosts = [host(f"h{n}", enclosures=RACKS[n % 3]) for n in range(4)]
-        guests = [guest(f"g{n}", chance.randint(1, 3), chance.randint(1, 3), host=f"h{n % 2}") for n in range(6)]
+        hosts = [host(f"h{n}", vcpus=16, memory=16, enclosures=RACKS[n % 3]) for n in range(4)]
+        guests = [guest(f"g{n}", chance.randint(1, 5), chance.randint(1, 5), host=f"h{n % 3}") for n in range(8)]
         rules = [Rule("apart", ("g0", "g1", "g2"), over="rack", soft=True)]
-        asked = ask(problem(hosts, guests, rules), 2, min_gain=1e-9)
-        start = after(asked, ())
-        steps = [(g, h) for g in start for h in asked.hosts if start[g] != h]
-        best = min(
-            true_score(asked, after(asked, pair))
-            for pair in itertools.combinations(steps, 2)
-            if pair[0][0] != pair[1][0] and not final_complaints(asked, pair)
-        )
+        asked = ask(problem(hosts, guests, rules), 3, min_gain=1e-9)
         plan = balance(asked)
         mine = true_score(asked, after(asked, [(m.guest, m.target) for m in plan.moves]))
-        assert best - 1e-9 <= mine <= best * 1.05
+        best = best_of(asked, 3)
+        assert mine >= best - 1e-9
         found += mine <= best + 1e-9
-    assert found >= 36
+    assert found >= 21
 
 
-def final_complaints(asked: Problem, steps: t.Iterable[tuple[str, str]]) -> list[str]:
+def best_of(asked: Problem, number: int) -> float:
+    """The lowest score that this many moves of different guests can reach, in any order that the checker accepts."""
+    start = after(asked, ())
+    best = true_score(asked, start)
+    for names in itertools.combinations(start, number):
+        for targets in itertools.product(asked.hosts, repeat=number):
+            steps = tuple(zip(names, targets, strict=True))
+            if all(start[name] != target for name, target in steps):
+                reached = true_score(asked, after(asked, steps))
+                if reached < best - 1e-9 and any(in_turn(asked, order) for order in itertools.permutations(steps)):
+                    best = reached
+    return best
+
+
+def in_turn(asked: Problem, steps: t.Iterable[tuple[str, str]]) -> bool:
     moves = [Move(name, asked.guests[name].host or "", target, n, "") for n, (name, target) in enumerate(steps)]
-    return complaints(asked, Plan(moves=tuple(moves)))
+    return not complaints(asked, Plan(moves=tuple(moves)))
 
 
 @settings(max_examples=100, deadline=None)
@@ -293,6 +305,36 @@ def test_hosts_that_cannot_exchange_guests_are_not_compared() -> None:
     assert balance(asked).notes[0].startswith("balance 0 to 0 ")
 
 
+def test_sets_of_comparable_hosts_are_levelled_each_for_itself() -> None:
+    hosts = [host("a1"), host("a2"), host("b1", partition="others"), host("b2", partition="others")]
+    guests = [guest(f"a{n}", memory=3, host="a1") for n in range(2)]
+    guests += [guest(f"b{n}", on=("others",), host="b1") for n in range(6)]
+    plan = balance(ask(problem(hosts, guests), 10))
+    assert collections.Counter(m.target for m in plan.moves) == {"a2": 1, "b2": 3}
+    assert plan.notes[0].startswith("balance 0.6769 to 0 (0 is perfect) with 4 moves")
+
+
+def test_a_spread_that_is_no_soft_one_is_never_given_up_for_balance() -> None:
+    """h0 is full and h1 empty, but each rack has three guests."""
+    hosts = [host(f"h{n}", enclosures=RACKS[n // 2]) for n in range(4)]
+    guests = [guest(f"g{n}", memory=2, host="h0") for n in range(3)]
+    guests += [guest(f"k{n}", memory=1, host="h2") for n in range(3)]
+    even = {"vcpus": 0, "disk": 0, "memory": 1, "spread": 0}
+    rack = {state.name: dict(state.enclosures)["rack"] for state in hosts}
+    for spread, kept in ((Spread("rack"), True), (None, False)):
+        asked = ask(problem(hosts, guests, spread=spread), 6, weights=even)
+        at = after(asked, [(m.guest, m.target) for m in balance(asked).moves])
+        racks = collections.Counter(rack[name] for name in at.values())
+        assert (racks == {"r0": 3, "r1": 3}) == kept
+
+
+def test_a_move_that_has_become_worthless_is_taken_back() -> None:
+    guests = [guest("a", host="h1"), guest("b", host="h2"), guest("c", host="h2")]
+    search = Search(Score(Board(problem([host("h1"), host("h2"), host("h3")], guests)), WEIGHTS), range(3), 1000)
+    search.move(0, 2)  # as even as before
+    assert _planner_balance._finish(search, 0.001) == [] and search.score.at == [0, 1, 1]
+
+
 def test_frozen_guests_and_those_on_closed_hosts_stay() -> None:
     hosts = [host("h1"), host("h2"), host("h3", closed="in maintenance")]
     guests = [guest(f"a{n}", host="h1", frozen="is being moved") for n in range(3)]
@@ -310,15 +352,21 @@ def test_two_guests_change_places_where_no_single_move_helps() -> None:
 
 
 def test_a_tolerance_that_held_still_holds() -> None:
-    """Three guests on h1 and none on h2 survive any loss; two big ones on h1 and h2 would not."""
-    hosts = [host("h1", memory=8), host("h2", memory=8), host("h3", memory=4)]
-    guests = [guest(f"g{n}", vcpus=1, memory=4, host="h1") for n in range(2)]
-    guests.append(guest("x", vcpus=1, memory=4, host="h3"))
-    asked = ask(problem(hosts, guests, tolerate=[Tolerate(1, "host")]), 3)
+    """Even hosts would have 8 GiB free each, and the guest of 10 GiB could not survive the loss of its host."""
+    hosts = [host(f"h{n}", memory=12) for n in range(3)]
+    guests = [guest("big", memory=10, host="h0"), *(guest(f"g{n}", memory=2, host="h1") for n in range(4))]
     free = balance(ask(problem(hosts, guests), 3))
-    bound = balance(asked)
-    assert complaints(asked, sequence(bound)) == []
-    assert len(free.moves) >= len(bound.moves)
+    bound = balance(ask(problem(hosts, guests, tolerate=[Tolerate(1, "host")]), 3))
+    assert len(free.moves) == 2 and len(bound.moves) == 1
+    assert "1 move left out: tolerate {lose: 1, of: host}: if h0 is lost, guest big" in bound.notes[1]
+
+
+def test_a_tolerance_that_was_broken_stops_nothing() -> None:
+    hosts = [host(f"h{n}", memory=12) for n in range(3)]
+    guests = [guest("big", memory=12, host="h0"), *(guest(f"g{n}", memory=2, host="h1") for n in range(4))]
+    guests.append(guest("x", memory=2, host="h2"))
+    plan = balance(ask(problem(hosts, guests, tolerate=[Tolerate(1, "host")]), 3))
+    assert len(plan.moves) == 1 and plan.notes[1].startswith("broken before and after: tolerate")
 
 
 def test_the_work_is_bounded_and_the_plan_says_so() -> None:
@@ -345,6 +393,8 @@ def test_odd_options_are_refused() -> None:
         balance(ask(asked, weights={"memory": -1}))
     with pytest.raises(ValueError, match="less than none"):
         balance(ask(asked, -1))
+    with pytest.raises(ValueError, match="is a loss"):
+        balance(ask(asked, min_gain=-1))
     assert balance(ask(asked)).moves == ()
 
 
