@@ -5,33 +5,19 @@
 
 from __future__ import annotations
 
-from ._constraints import Board
-from ._plan import Move, Plan, Problem, Stays
+from ._plan import Plan, Problem, Stays
+from ._planner_waves import waves
 
 
 def move(problem: Problem) -> Plan:
-    """Moves of the subjects (guests) to `options["to"]`; who is there already is not mentioned."""
-    board = Board(problem)
-    target = board.index[problem.options["to"]]
-    moves: list[Move] = []
-    stays: list[Stays] = []
-    going = []
-    for guest in (problem.guests[name] for name in problem.subjects):
-        if guest.host is None:
-            stays.append(Stays(guest.name, "it has no HostOS yet: run oscarv.virt.deploy"))
-        elif guest.frozen:
-            stays.append(Stays(guest.name, guest.frozen))
-        elif guest.host != problem.options["to"]:
-            going.append(guest)
-    # All leave before the first arrives: guests that must be together may go together.
-    home = {guest.name: board.take(guest, ghost=True) for guest in going}
-    for guest in going:
-        obstacle = board.obstacle(guest, target)
-        if obstacle is None:
-            board.put(guest, target)
-            moves.append(Move(guest.name, str(guest.host), board.hosts[target].name, 1, "asked for"))
-        else:
-            why = board.words(guest, target, obstacle)
-            stays.append(Stays(guest.name, f"{board.hosts[target].name}: {why}", {board.hosts[target].name: why}))
-            board.put(guest, home[guest.name])
-    return Plan(moves=tuple(moves), stays=tuple(stays), engine="none")
+    """Moves of the subjects (guests) to `options["to"]`, all at once; who is there already is not mentioned."""
+    target = problem.options["to"]
+    guests = [problem.guests[name] for name in problem.subjects]
+    stays = [
+        Stays(guest.name, guest.frozen or "it has no HostOS yet: run oscarv.virt.deploy")
+        for guest in guests
+        if guest.frozen or guest.host is None
+    ]
+    going = {guest.name: target for guest in guests if guest.host not in (None, target) and not guest.frozen}
+    schedule = waves(problem, going, moves_per_host=max(1, len(going)), reasons=dict.fromkeys(going, "asked for"))
+    return Plan(moves=schedule.moves, stays=(*stays, *schedule.stays), engine="none")

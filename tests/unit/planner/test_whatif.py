@@ -52,7 +52,7 @@ def test_the_number_that_fits_is_exact(asked: Problem) -> None:
     shape = next(
         g
         for g in asked.guests.values()
-        if f"{g.demand.vcpus} vCPUs, {g.demand.memory // GIB} GiB memory" in plan.notes[-1]
+        if f"({g.demand.vcpus} vCPU{'s' * (g.demand.vcpus != 1)}, {g.demand.memory // GIB} GiB memory" in plan.notes[-1]
     )
 
     def fits(number: int) -> bool:
