@@ -39,11 +39,6 @@ PLAYBOOK = f"""\
   gather_facts: false
   tasks:
     - oscarv.virt.placement: {{verb: evacuate, hosts: [{EVACUATED}]}}
-      register: answer
-    - ansible.builtin.copy:
-        content: "{{{{ answer.plan | to_json }}}}"
-        dest: "{{{{ playbook_dir }}}}/plan.json"
-      check_mode: false
 """
 
 
@@ -108,11 +103,12 @@ def ours(folder: pathlib.Path, asked: Problem) -> tuple[float, int]:
     fill_ledger(path, asked)
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "OSCARV_"))}
     environment |= {"ANSIBLE_COLLECTIONS_PATH": str(COLLECTIONS), "ANSIBLE_INVENTORY_ANY_UNPARSED_IS_FAILED": "1"}
+    environment["ANSIBLE_STDOUT_CALLBACK"] = "ansible.posix.json"
     program = str(pathlib.Path(sys.executable).parent / "ansible-playbook")
     seconds, done = cpu([program, "-i", str(path), "--check", "play.yml"], env=environment, cwd=folder)
     if done.returncode:
         raise RuntimeError(done.stdout[-2000:] + done.stderr[-2000:])
-    plan = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    plan = json.loads(done.stdout)["plays"][0]["tasks"][0]["hosts"]["localhost"]["plan"]
     on_it = {guest.name for guest in asked.guests.values() if guest.host == EVACUATED}
     assert {move["guest"] for move in plan["moves"]} == on_it and not plan["stays"], plan["stays"]
     return seconds, len(plan["moves"])
