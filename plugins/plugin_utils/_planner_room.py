@@ -77,7 +77,9 @@ def make_room(
         if exact.improve(ejector, [guest.name for guest in homeless]):
             engine = "ejection, highspy"
         if bound is not None and ejector.moves > bound:
-            bound = max(bound, exact.least(ejector, [guest.name for guest in homeless]))
+            model = exact.least(ejector, [guest.name for guest in homeless])
+            if model > bound:
+                bound, engine = model, "ejection, highspy"
     if good is not None and ejector.mark() > mark and not good():
         ejector.undo(mark)
     reasons = {stay.guest: stay.reason for stay in stays}

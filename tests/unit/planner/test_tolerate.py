@@ -45,8 +45,11 @@ def after(asked: Problem, lost: set[str]) -> tuple[Problem, list[GuestState]]:
 
 def survives(asked: Problem, lost: set[str]) -> bool:
     left, homeless = after(asked, lost)
+    racked = {n for r in asked.cluster.rules if r.over == "rack" and r.kind != "pin" and not r.soft for n in r.guests}
 
     def broken(choice: dict[str, str]) -> bool:
+        if any(not left.hosts[there].enclosures for name, there in choice.items() if name in racked):
+            return True  # the checker cannot see it for a lonely guest
         return bool(complaints(left, Plan(places=tuple(Place(g, h, "") for g, h in choice.items()))))
 
     return brute_force(left, homeless, broken)
