@@ -25,13 +25,13 @@ LOGS = TOP / ".build" / "suites"
 
 #: name -> (command, limit in minutes)
 SUITES: dict[str, tuple[str, float]] = {
-    "lint": ("tools/lint", 5),
-    "unit": ("python -m pytest tests/unit -n 2", 8),
-    "sanity": ("tools/sanity", 10),
-    "docs": ("tools/docs --check", 5),
-    "importer": ("tools/importer", 5),
-    "cores": ("tools/cores && tools/cores-newest", 12),
-    "ledger": ("python -m pytest tests/integration/ledger -m 'not long'", 20),
+    "lint": ("tools/lint", 15),
+    "unit": ("python -m pytest tests/unit -n 2", 25),
+    "sanity": ("tools/sanity", 25),
+    "docs": ("tools/docs --check", 15),
+    "importer": ("tools/importer", 15),
+    "cores": ("tools/cores && tools/cores-newest", 40),
+    "ledger": ("python -m pytest tests/integration/ledger -m 'not long'", 30),
     "integration": (
         "python -m pytest tests/integration -m 'not long' --ignore tests/integration/ledger --durations=15",
         45,
