@@ -71,7 +71,7 @@ class ActionModule(ActionBase):
             problem = asked(problem)
         except (SelectError, PlannerError) as error:
             raise AnsibleActionFail(str(error)) from error
-        wrong = complaints(problem, plan)
+        wrong = complaints(problem, plan, always_together=True)
         if wrong:
             raise AnsibleActionFail(
                 f"the planner broke a constraint, which is a bug; please report: {'; '.join(wrong)}"
