@@ -160,11 +160,6 @@ def on_host(host: str, command: str) -> str:
     return done.stdout
 
 
-def lines_of(text: str, marker: str) -> list[str]:
-    """The lines that a playbook printed as its table."""
-    return [line.strip().strip('",') for line in text.splitlines() if marker in line]
-
-
 # The steps ------------------------------------------------------------------------------------------------------
 
 
@@ -330,10 +325,7 @@ def main() -> int:
         print(f"[{total}/{total}] compare this machine with what it was before:")
         code = compare()
     except DemoError as error:
-        print(
-            f"\nFAILED: {error}\nRun `make demo` again to go on, or `make demo-down` to take everything away.",
-            file=sys.stderr,
-        )
+        print(f"\nFAILED: {error}\n{ADVICE}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\nInterrupted. {ADVICE}", file=sys.stderr)
