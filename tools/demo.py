@@ -92,6 +92,7 @@ class Counter:
 
 def run(name: str, *command: str | pathlib.Path, cwd: pathlib.Path = TOP) -> str:
     """Run a command with its output in LOGS/name.log; an interrupt or an error stops it and tells where to look."""
+    LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.log"
     with log.open("a") as sink:
         sink.write(f"$ {' '.join(map(str, command))}\n")

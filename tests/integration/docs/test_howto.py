@@ -112,12 +112,21 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> t.Iterator[World]:
         made.shell(LAST[-1])
 
 
+def pull_the_plug(world: World) -> None:
+    world.shell("ansible node02 -i inventories/demo -m ansible.builtin.command -a 'systemctl poweroff --force --force'")
+
+
 def recreate(world: World) -> None:
     """The page's next sentence: with consent the guests of the lost HostOS come up elsewhere, empty."""
-    world.playbook("deploy -i inventories/demo -e oscarv_fenced=node02 -e oscarv_recreate=true")
+    done = world.shell(
+        "ansible-playbook oscarv.virt.deploy -i inventories/demo -e oscarv_recreate=true -e oscarv_fenced=node02"
+    )
+    assert done.returncode == 0, done.stdout[-5000:]
 
 
 def take_stale(world: World) -> None:
+    """The page's last sentence; node02 is switched on again."""
+    world.run(steps(HOWTO / "lab.md")[0])
     world.playbook("deploy -i inventories/demo -e oscarv_prune=remove -e oscarv_remove_disks=true")
 
 
@@ -137,6 +146,7 @@ def nothing_changes(world: World) -> None:
 
 #: (page, beginning of the step) -> what happens before and after it
 BEFORE: dict[tuple[str, str], t.Callable[[World], None]] = {
+    ("deploy", "ansible-playbook oscarv.virt.deploy -i inventories/demo -e oscarv_fenced"): pull_the_plug,
     ("ledger", "ansible-playbook oscarv.virt.hostos"): lose_ledger,
 }
 AFTER: dict[tuple[str, str], t.Callable[[World], None]] = {
