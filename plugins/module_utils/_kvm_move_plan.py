@@ -19,7 +19,7 @@ from ._kvm_domain import running_xml
 from ._kvm_move_files import receipt_name
 from ._kvm_move_fit import platform_refusals, tls_refusals
 from ._kvm_move_target import Target
-from ._kvm_observe import Native
+from ._kvm_observe import Native, snapshots_of
 from ._paths import build_of, build_path, disk_path
 from ._spec import DiskSpec
 from ._tombstone import MOVING, Tombstone, refusal
@@ -125,7 +125,7 @@ def make_plan(driver: KvmDriver, seen: Seen | None, request: MoveRequest, target
         reasons += _occupied(request, target)
         if not reasons:
             plan = MovePlan(request, seen, live, disks, files, variables, disks[0].folder, warnings, restart)
-            reasons += _capability(driver.capabilities(), plan)
+            reasons += _capability(driver.capabilities_of(seen), plan)
             reasons += _storage(plan, target)
             reasons += _network(seen, target)
             reasons += platform_refusals(driver.connection, target, running_xml(plan.domain), live=live)
@@ -170,7 +170,7 @@ def _way(request: MoveRequest, seen: Seen) -> tuple[bool, bool, tuple[str, ...],
     if native.suspended:
         reasons.append("the guest has suspended itself: wake it up first")
     domain = native.domain
-    if domain.snapshotNum():
+    if snapshots_of(domain):
         reasons.append("it has libvirt snapshots, which do not travel: delete them (virsh snapshot-delete)")
     if not native.active and domain.hasManagedSaveImage():
         reasons.append("it has a saved state (virsh managedsave), which does not travel: start it or remove that state")

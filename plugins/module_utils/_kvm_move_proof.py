@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 import time
 import typing as t
 import xml.etree.ElementTree as ET
@@ -58,23 +57,10 @@ def wait_until(condition: t.Callable[[], bool], seconds: float = PATIENCE, pause
     return True
 
 
-def qemu_processes(uuid: str, proc: str = "/proc") -> list[int]:
-    """Process ids of every QEMU with this guest's uuid, whoever started it."""
-    needle = b"\0-uuid\0" + uuid.encode() + b"\0"
-    found = []
-    for path in pathlib.Path(proc).glob("[0-9]*/cmdline"):
-        try:
-            if needle in path.read_bytes():
-                found.append(int(path.parent.name))
-        except OSError:  # ended meanwhile
-            continue
-    return found
-
-
 def arrived(driver: KvmDriver, request: MoveRequest, target: Target) -> MoveResult | None:
     """The result of a move that has been made already: on the target with its epoch, not here. None otherwise."""
     uuid = request.spec.uuid
-    if driver.observe_one(uuid) is not None or qemu_processes(uuid):
+    if driver.observe_one(uuid) is not None or driver.strays(uuid):
         return None
     domain = target.domain(uuid)
     if domain is None or epochs(domain) != {request.spec.epoch}:
@@ -157,8 +143,8 @@ def prove(driver: KvmDriver, plan: MovePlan, target: Target) -> Proof:
             wrong.append(f"on {target.host} it does not run")
     if driver.observe_one(plan.uuid) is not None:
         wrong.append("it is still defined here")
-    if not wait_until(lambda: not qemu_processes(plan.uuid)):
-        wrong.append(f"its QEMU still runs here (process {qemu_processes(plan.uuid)})")
+    if not wait_until(lambda: not driver.strays(plan.uuid)):
+        wrong.append(f"it still runs here ({driver.strays(plan.uuid)}), though libvirt does not show it")
     if wrong or domain is None:
         raise Unsettled(
             f"guest {plan.guest}: the move to {target.host} ended, but is not proved: {'; '.join(wrong)}."

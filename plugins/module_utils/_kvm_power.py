@@ -98,10 +98,11 @@ def power_off(plan: Plan) -> None:
 
 
 def ask(plan: Plan) -> None:
-    """Press the ACPI button, without waiting. Not by the guest agent: one that hangs would hang us."""
+    """Press the power button, without waiting. Not by the guest agent: one that hangs would hang us."""
     lib = require_libvirt()
     domain = lookup(plan)
-    button = 0 if plan.world.platform.simulator else lib.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
+    platform = plan.world.platform
+    button = 0 if platform.simulator else platform.dialect.shutdown_flags(lib)
     with told(plan.spec.name, "ask it to shut down"), unless("VIR_ERR_OPERATION_INVALID"):  # it has stopped already
         if domain.state()[0] == lib.VIR_DOMAIN_PAUSED:  # a paused guest cannot hear the button
             domain.resume()

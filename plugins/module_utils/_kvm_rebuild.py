@@ -22,6 +22,7 @@ from ._driver import Seen
 from ._kvm_connection import told, unless
 from ._kvm_domain import edit as edit_domain
 from ._kvm_mark import replace_mark
+from ._kvm_observe import snapshots_of
 from ._kvm_power import lookup
 from ._kvm_world import Phase, Plan
 from ._paths import disk_name_of, seed_path
@@ -73,7 +74,7 @@ def _plan_rebuild(plan: Plan) -> None:
     spec = plan.spec
     path = _root_path(plan)
     with told(spec.name, "look for its snapshots"):
-        snapshots = plan.native.domain.snapshotNum(0)
+        snapshots = snapshots_of(plan.native.domain)
     if snapshots:
         raise plan.error(
             f"it has {snapshots} snapshots, which a rebuild would break: delete them first (`virsh snapshot-list`)"

@@ -35,8 +35,10 @@ CASES = [
          ("given twice",)),
     Case("missing key", "    vcpus: 2\n", "", "partitions.workers", ("key 'vcpus' is missing", "Virtual CPUs")),
     Case("no value", "    vcpus: 2\n", "    vcpus: #!\n", "partitions.workers.vcpus", ("has no value",)),
-    Case("later key", "    vcpus: 2\n", "    vcpus: 2\n    xen_type: pvh #!\n", "partitions.workers.xen_type",
-         ("'xen_type' not yet: Xen guests come with",)),
+    Case("later key", "    vcpus: 2\n", "    vcpus: 2\n    kernel: vmlinuz #!\n", "partitions.workers.kernel",
+         ("'kernel' not yet: guests boot the kernel on their own disk",)),
+    Case("a word of Xen's", "    vcpus: 2\n", "    vcpus: 2\n    xen_type: pvhvm #!\n", "partitions.workers.xen_type",
+         ("'pvhvm'", "pv, pvh, hvm")),
     Case("later value", "local: {type: dir}", "local: {type: lvm} #!", "pools.local.type", ("'lvm'", "not yet",
          "allowed now: dir, nfs")),
     # kinds of values

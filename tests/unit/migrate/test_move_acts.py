@@ -202,8 +202,8 @@ def test_what_is_not_proved_is_not_believed(
 
 
 def test_a_qemu_that_stays_behind_is_no_proof(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof, "qemu_processes", lambda _uuid: [4711])
-    with pytest.raises(proof.Unsettled, match=r"its QEMU still runs here \(process \[4711\]\)"):
+    play.driver.processes = [4711]
+    with pytest.raises(proof.Unsettled, match=r"it still runs here \(\[4711\]\)"):
         act(play, monkeypatch, lambda: arrive(play))
     assert files(play) == ALL
 
