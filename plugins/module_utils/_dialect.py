@@ -14,7 +14,7 @@ import xml.etree.ElementTree as ET
 
 from . import _kvm_xml, _xen_xml
 from ._kvm_parse import serial_of
-from ._kvm_xml import element, free_target
+from ._kvm_xml import element
 from ._spec import NicSpec
 
 
@@ -109,8 +109,7 @@ class Xen(Dialect):
         if seed is not None:
             devices.remove(seed)
         if path is not None:
-            used = {target.get("dev", "") for target in devices.findall("disk/target")}
-            devices.append(_xen_xml.seed_element(path, free_target(used, self.prefix)))
+            devices.append(_xen_xml.seed_element(path))
 
     def shutdown_flags(self, lib: t.Any) -> int:
         """Through XenStore, which every Linux guest hears; libxl tries the ACPI button where that fails."""

@@ -124,6 +124,8 @@ class MoveRequest:
     timeout: int | None = None  #: seconds for the whole move
     plaintext: bool = False  #: consent to move memory and disks unencrypted
     move: str = ""  #: id of the move in the ledger
+    hypervisor: str = ""  #: of the target; empty: the same as here
+    acceleration: str = ""  #: of the target, as its hostos_info has found; matters where it has another hypervisor
 
 
 @dataclasses.dataclass(frozen=True)

@@ -65,7 +65,8 @@ class NotMoved(DriverError):
 
 def move(driver: KvmDriver, request: MoveRequest) -> MoveResult:
     """Driver.move: look, act, prove. Raises DriverError (Refused, NotMoved, Unsettled) naming the guest."""
-    target = Target(request.target, request.target_address, plaintext=request.plaintext)
+    hypervisor = request.hypervisor or driver.hypervisor
+    target = Target(request.target, request.target_address, plaintext=request.plaintext, hypervisor=hypervisor)
     scene = Scene(driver)
     try:
         return already(scene, request, target) or act(scene, look(scene, request, target), target)
@@ -95,7 +96,7 @@ def act(scene: Scene, plan: MovePlan, target: Target) -> MoveResult:
     clock = Clock(plan.request.timeout)
     copied: dict[str, int] = {}
     older = scene.stones.get(plan.uuid)
-    _remember(scene, plan)
+    _remember(scene, plan, target)
     try:
         if plan.restart:
             shut_down(plan, clock, scene.driver.options.shutdown_timeout)
@@ -125,7 +126,7 @@ def _no_autostart(plan: MovePlan) -> t.Iterator[None]:
         raise
 
 
-def _remember(scene: Scene, plan: MovePlan) -> None:
+def _remember(scene: Scene, plan: MovePlan, target: Target) -> None:
     """What a crash from here on needs. The list first: with a tombstone alone nobody would know the files."""
     request = plan.request
     departure = Departure(
@@ -137,6 +138,7 @@ def _remember(scene: Scene, plan: MovePlan) -> None:
         target=request.target,
         address=request.target_address,
         plaintext=request.plaintext,
+        hypervisor=target.hypervisor,
         files=plan.leaving,
         receipt=str(pathlib.PurePosixPath(plan.folder) / plan.receipt) if plan.arriving and not plan.live else None,
     )

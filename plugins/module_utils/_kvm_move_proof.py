@@ -11,7 +11,7 @@ import typing as t
 import xml.etree.ElementTree as ET
 
 from ._driver import DriverError, MoveRequest, MoveResult
-from ._kvm_connection import require_libvirt
+from ._kvm_connection import require_libvirt, unless
 from ._kvm_mark import read_mark
 from ._kvm_move_plan import MovePlan
 from ._kvm_move_target import Target, TargetError
@@ -117,7 +117,7 @@ Answer = t.TypeVar("Answer")
 
 def _anew(target: Target, ask: t.Callable[[Target], Answer]) -> Answer:
     """Ask over a connection of its own: the one that the move used may be what broke."""
-    fresh = Target(target.host, target.address, plaintext=not target.encrypted)
+    fresh = Target(target.host, target.address, plaintext=not target.encrypted, hypervisor=target.hypervisor)
     try:
         return ask(fresh)
     finally:
@@ -129,7 +129,6 @@ def prove(driver: KvmDriver, plan: MovePlan, target: Target) -> Proof:
 
     Raises Unsettled with what was found otherwise.
     """
-    lib = require_libvirt()
     wrong = []
     domain = target.domain(plan.uuid)
     if domain is None:
@@ -150,5 +149,13 @@ def prove(driver: KvmDriver, plan: MovePlan, target: Target) -> Proof:
             f"guest {plan.guest}: the move to {target.host} ended, but is not proved: {'; '.join(wrong)}."
             " Run oscarv.virt.settle"
         )
-    stats = domain.jobStats(lib.VIR_DOMAIN_JOB_STATS_COMPLETED) if plan.live else {}
+    stats = _completed(domain) if plan.live else {}
     return Proof(domain, True, stats.get("downtime"), stats.get("memory_processed"))
+
+
+def _completed(domain: t.Any) -> dict[str, t.Any]:
+    """What libvirt has measured of the move; nothing where its driver does not (libxl)."""
+    lib = require_libvirt()
+    with unless("VIR_ERR_INVALID_ARG", "VIR_ERR_NO_SUPPORT"):
+        return dict(domain.jobStats(lib.VIR_DOMAIN_JOB_STATS_COMPLETED))
+    return {}

@@ -12,6 +12,7 @@ import dataclasses
 import pathlib
 import typing as t
 
+from ._dialect import XEN
 from ._driver import DriverError, Seen
 from ._kvm_connection import require_libvirt, told, unless
 from ._kvm_move import Scene
@@ -103,7 +104,10 @@ class Settler:
             raise action.error("it runs here")
         if not self.check:
             lib = require_libvirt()
-            flags = lib.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | lib.VIR_DOMAIN_UNDEFINE_NVRAM
+            if t.cast(Native, seen.native).config.domain_type == XEN.hypervisor:
+                flags = XEN.undefine_flags(lib)
+            else:
+                flags = lib.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | lib.VIR_DOMAIN_UNDEFINE_NVRAM
             with unless("VIR_ERR_NO_DOMAIN"):
                 t.cast(Native, seen.native).domain.undefineFlags(flags)
         return ["undefine"]
@@ -174,7 +178,7 @@ class Settler:
 
 def _prove_arrival(action: Action, departure: Departure) -> None:
     """Files here are the last copy until the target says that it has the guest, and its files durably."""
-    target = Target(departure.target, departure.address, plaintext=departure.plaintext)
+    target = Target(departure.target, departure.address, plaintext=departure.plaintext, hypervisor=departure.hypervisor)
     try:
         domain = target.domain(action.uuid)
         if domain is None or epochs(domain) != {departure.epoch_to}:

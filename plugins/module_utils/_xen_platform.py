@@ -17,9 +17,9 @@ from . import _xen_xml
 from ._dialect import XEN
 from ._driver import DriverError, Mark, Unsupported
 from ._hostos import Acceleration
+from ._kvm_move_across import unreadable
 from ._kvm_parse import View
 from ._kvm_platform import Platform
-from ._qcow2 import ZSTD, read_header
 from ._spec import GuestSpec
 
 HYPERVISOR_TYPE = "/sys/hypervisor/type"
@@ -141,13 +141,9 @@ class XenPlatform(Platform):
 
     def refuse_build(self, guest: str, path: str) -> None:
         """DriverError for a build that Xen's QEMU cannot read: Debian builds it without zstd."""
-        header = read_header(path)
-        if header is not None and header.compression == ZSTD:
-            raise DriverError(
-                f"guest {guest}: build {path} is compressed with zstd, which the QEMU of Xen (Debian's"
-                " qemu-system-xen) cannot read: say compression: zlib for the image in the definition, then run"
-                " oscarv.virt.image and oscarv.virt.rebuild"
-            )
+        why = unreadable(path)
+        if why:
+            raise DriverError(f"guest {guest}: {why}")
 
     def host_cpu(self) -> ET.Element | None:
         return None

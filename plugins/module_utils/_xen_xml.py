@@ -23,6 +23,8 @@ from ._kvm_xml import element, free_target, memory_of, vcpus_max
 from ._spec import GuestSpec, NicSpec
 
 PREFIX = "xvd"
+#: Beyond the four disks that an HVM guest sees as IDE too: QEMU has no read-only IDE disks.
+SEED_TARGET = "xvdz"
 #: Where Debian's grub-xen-host has GRUB for guests.
 GRUB = {"pv": "/usr/lib/grub-xen/grub-x86_64-xen.bin", "pvh": "/usr/lib/grub-xen/grub-i386-xen_pvh.bin"}
 #: Type of guest -> what libvirt calls it: (machine, text of <type>).
@@ -65,7 +67,7 @@ def disk_element(name: str, path: str, target: str) -> ET.Element:
     )
 
 
-def seed_element(path: str, target: str) -> ET.Element:
+def seed_element(path: str) -> ET.Element:
     """The seed as a read-only disk: PV and PVH guests have no CD-ROM whose door could be opened.
 
     By the dom0 kernel (blkback over a loop device): Debian 12's QEMU refuses a read-only xen-disk ("Block node is
@@ -75,7 +77,7 @@ def seed_element(path: str, target: str) -> ET.Element:
         "disk",
         element("driver", name="phy", type_="raw"),
         element("source", file=path),
-        element("target", dev=target, bus="xen"),
+        element("target", dev=SEED_TARGET, bus="xen"),
         element("readonly"),
         element("serial", serial_of("seed")),
         type_="file",
@@ -120,12 +122,12 @@ def domain(spec: GuestSpec, *, xen_type: str, disks: t.Mapping[str, str], seed: 
 
 def _devices(spec: GuestSpec, disks: t.Mapping[str, str], seed: str | None) -> ET.Element:
     devices = element("devices")
-    used: set[str] = set()
+    used = {SEED_TARGET}
     for name, path in disks.items():
         used.add(target := free_target(used, PREFIX))
         devices.append(disk_element(name, path, target))
     if seed is not None:
-        devices.append(seed_element(seed, free_target(used, PREFIX)))
+        devices.append(seed_element(seed))
     devices.extend(nic_element(nic) for nic in spec.nics)
     devices.append(element("console", element("target", type_="xen", port="0"), type_="pty"))
     return devices

@@ -81,7 +81,7 @@ def _spec(
         seed=None if contacted else seed,
         first_contact=contacted,
         recreate=recreate,
-        xen_type=guest.xen_type if host.hypervisor == "xen" else None,
+        xen_type=guest.xen_type,
     )
 
 

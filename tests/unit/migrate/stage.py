@@ -155,6 +155,7 @@ class PlayedTarget:
     """What Target offers, without a HostOS."""
 
     host = "node02"
+    hypervisor = "kvm"
     address = "10.0.0.2"
     uri = "qemu+tls://10.0.0.2/system"
     encrypted = True
@@ -195,6 +196,8 @@ class PlayedOptions:
 
 class PlayedDriver:
     """What moves ask of a KvmDriver. One pool, one guest."""
+
+    hypervisor = "kvm"
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.pool = folder / "pool"

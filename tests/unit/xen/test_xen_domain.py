@@ -79,6 +79,7 @@ def test_the_seed_is_a_read_only_disk_of_the_dom0_kernel() -> None:
     assert driver is not None and driver.attrib == {"name": "phy", "type": "raw"}
     drive = view(domain).drive
     assert drive is not None and (drive.path, drive.device, drive.readonly) == (SEED, "disk", True)
+    assert drive.target not in ("xvda", "xvdb", "xvdc", "xvdd"), "an HVM guest would have it as IDE, which is refused"
 
 
 def test_a_disk_that_is_called_seed_is_not_the_seed() -> None:
@@ -97,13 +98,13 @@ def test_the_seed_comes_and_goes_and_the_disks_stay() -> None:
     assert [disk.target for disk in view(domain).disks] == ["xvda", "xvdb"]
     edit.put_seed(domain, "/new.iso")
     drive = view(domain).drive
-    assert drive is not None and (drive.path, drive.target) == ("/new.iso", "xvdc")
+    assert drive is not None and (drive.path, drive.target) == ("/new.iso", "xvdz")
     valid(domain)
 
 
 def test_what_is_added_later_is_paravirtual_too() -> None:
     domain = render()
-    assert edit.put_disk(domain, "more", "/pool/demo/wn001-more.qcow2") == "xvdd"
+    assert edit.put_disk(domain, "more", "/pool/demo/wn001-more.qcow2") == "xvdc"
     edit.put_nic(domain, NicSpec("eth2", "c", "52:54:00:00:00:03", "br0"))
     added = edit.find_nic(domain, "52:54:00:00:00:03")
     model = added.find("model") if added is not None else None
