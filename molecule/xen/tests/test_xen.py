@@ -1,0 +1,132 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Two plain machines that became Xen HostOSes, and their guests, in order; converge and idempotence ran before."""
+
+from __future__ import annotations
+
+import typing as t
+
+from conftest import KVM, XEN, Cluster, changed, identity, machine, running
+
+
+def assert_unchanged(cluster: Cluster) -> None:
+    assert set(changed(cluster.play("deploy")).values()) == {0}
+
+
+def other(name: str) -> str:
+    return next(host for host in XEN if host != name)
+
+
+def test_dom0_runs_under_xen(xen: t.Any) -> None:
+    assert xen.file("/sys/hypervisor/type").content_string.strip() == "xen"
+    assert "dom0_mem=640M,max:640M" in xen.check_output("xl info xen_commandline")
+    assert xen.socket("tcp://0.0.0.0:16514").is_listening
+    assert xen.interface("br0").exists
+    assert "running" in xen.check_output("virsh -c xen:///system pool-info local")
+
+
+def test_xen_stays_the_default_when_the_menu_is_written_anew(xen: t.Any) -> None:
+    """What a new kernel does: its package runs update-grub."""
+    xen.check_output("update-grub")
+    assert 'set default="Debian GNU/Linux, with Xen hypervisor"' in xen.file("/boot/grub/grub.cfg").content_string
+
+
+def test_each_guest_runs_once_on_xen_and_is_what_was_asked_for(cluster: Cluster) -> None:
+    hosts = running()
+    assert sorted(hosts) == ["wn1", "wn2"]
+    assert all(len(found) == 1 and found[0] in XEN for found in hosts.values())
+    for name, variables in cluster.guests().items():
+        guest = machine(name)
+        assert guest.check_output("hostname") == name
+        assert variables["ansible_host"] in guest.interface("eth0").addresses
+        assert guest.file("/sys/hypervisor/guest_type").content_string.strip() == "PVH"
+        assert guest.check_output("cut -d' ' -f1,2 /etc/ssh/ssh_host_ed25519_key.pub") == variables["oscarv_host_key"]
+
+
+def test_no_seed_is_left_after_first_contact(xen: t.Any) -> None:
+    assert xen.check_output("find /var/lib/oscarv -name '*-seed.iso'") == ""
+
+
+def test_deploy_again_changes_nothing(cluster: Cluster) -> None:
+    assert_unchanged(cluster)
+
+
+def test_pause_and_resume(cluster: Cluster) -> None:
+    boot = machine("wn1").check_output("cat /proc/sys/kernel/random/boot_id")
+    cluster.change(state="paused")
+    cluster.play("deploy")
+    states = [line.split()[4] for name in XEN for line in machine(name).check_output("xl list").splitlines()[2:]]
+    assert states and all("p" in state for state in states)
+    assert_unchanged(cluster)
+    cluster.change(state=None)
+    cluster.play("deploy")
+    assert machine("wn1").check_output("cat /proc/sys/kernel/random/boot_id") == boot
+
+
+def test_a_disk_is_added_while_it_runs(cluster: Cluster) -> None:
+    cluster.change(disks=[{"name": "scratch", "size": "64 MiB"}])
+    assert machine("wn1").run("test -e /dev/xvdb").rc != 0
+    cluster.play("deploy")
+    assert int(machine("wn1").check_output("blockdev --getsize64 /dev/xvdb")) == 64 * 2**20
+    assert_unchanged(cluster)
+
+
+def test_a_live_move_with_local_disks_is_refused_before_anything_changes(cluster: Cluster) -> None:
+    before = running()
+    source = before["wn1"][0]
+    said = cluster.play("migrate", "-e", "oscarv_select=wn1", "-e", f"oscarv_to={other(source)}", fails=True)
+    assert "libxl copies no disks" in said
+    assert running() == before
+
+
+def test_a_cold_move_between_xen_hostoses(cluster: Cluster) -> None:
+    machine("wn1").check_output("sh -c 'echo kept > /root/data; sync'")
+    before = identity(cluster, "wn1")
+    source = running()["wn1"][0]
+    move = ("-e", "oscarv_select=wn1", "-e", f"oscarv_to={other(source)}", "-e", "oscarv_mode=cold")
+    cluster.play("migrate", *move)
+    assert running()["wn1"] == [other(source)]
+    cluster.play("deploy")  # waits for it
+    assert identity(cluster, "wn1") == before
+    assert machine(source).check_output("find /var/lib/oscarv/mxen -name 'wn1-*'") == ""
+    assert_unchanged(cluster)
+
+
+def test_from_xen_to_kvm_and_back(cluster: Cluster) -> None:
+    before = identity(cluster, "wn1")
+    home = running()["wn1"][0]
+    said = cluster.play("migrate", "-e", "oscarv_select=wn1", "-e", f"oscarv_to={KVM}", fails=True)
+    assert "between hypervisors only mode cold" in said
+    assert running()["wn1"] == [home]
+    for target in (KVM, home):
+        cold = ("-e", "oscarv_select=wn1", "-e", f"oscarv_to={target}", "-e", "oscarv_mode=cold")
+        cluster.play("migrate", *cold)
+        assert running()["wn1"] == [target]
+        cluster.play("deploy")
+        assert identity(cluster, "wn1") == before
+        assert_unchanged(cluster)
+
+
+def test_evacuate_within_xen(cluster: Cluster) -> None:
+    cluster.play("evacuate", "-e", "oscarv_hosts=node22", "-e", "oscarv_mode=cold")
+    assert running() == {"wn1": ["node21"], "wn2": ["node21"]}
+    cluster.play("deploy")
+
+
+def test_teardown_leaves_no_trace_on_the_hostoses(cluster: Cluster) -> None:
+    cluster.play("teardown", "-e", "oscarv_confirm=mxen")
+    assert running() == {}
+    for name in XEN:
+        listing = machine(name).check_output("virsh -c xen:///system list --all --name").split()
+        assert listing == ["Domain-0"]
+        assert machine(name).check_output("find /var/lib/oscarv /var/lib/oscarv-host -type f ! -name lock") == ""
+
+
+def test_absent_goes_back_to_plain_debian(cluster: Cluster) -> None:
+    cluster.play("hostos", "--limit", "node22", "-e", "hostos_xen_state=absent")
+    plain = machine("node22")
+    assert not plain.file("/sys/hypervisor/type").exists or plain.file("/sys/hypervisor/type").content_string != "xen\n"
+    assert "Xen" not in plain.check_output("grep 'set default=' /boot/grub/grub.cfg")
+    again = cluster.play("hostos", "--limit", "node22", "-e", "hostos_xen_state=absent")
+    assert changed(again)["node22"] == 0
