@@ -25,6 +25,9 @@ from ._spec import GuestSpec, NicSpec, SeedSpec
 
 #: Any of these makes the same image from the same arguments (Debian: genisoimage; EL: xorrisofs, in package xorriso).
 ISO_TOOLS = ("genisoimage", "mkisofs", "xorrisofs")
+#: The seed goes after the first contact. cloud-init, which looks for it at every boot, would then take the guest for a
+#: new one without a configuration and ask DHCP for an address; told so, it trusts what it has learned from the seed.
+_KEEP = {"path": "/etc/cloud/cloud.cfg.d/95-oscarv-seed.cfg", "content": "manual_cache_clean: true\n"}
 #: Keys of user-data that decide the host key; with another one the first contact would be refused.
 _RESERVED = ("ssh_keys", "ssh_deletekeys", "ssh_genkeytypes")
 
@@ -138,6 +141,7 @@ def user_data(spec: GuestSpec, seed: SeedSpec, key: KeyPair) -> dict[str, t.Any]
         "growpart": {"mode": "auto", "devices": ["/"], "ignore_growroot_disabled": False},
         "resize_rootfs": True,
         "locale": False,
+        "write_files": [_KEEP],
     }
     if short != seed.hostname:
         ours["fqdn"] = seed.hostname

@@ -76,3 +76,14 @@ def test_nics_are_found_by_mac_and_nothing_waits_for_what_nobody_sends(spec: Gue
     assert second["link-local"] == []
     assert not {"routes", "nameservers", "mtu"} & set(second)
     assert all(nic["accept-ra"] is False and nic["dhcp4"] is False for nic in (first, second))
+
+
+def test_a_guest_goes_on_trusting_its_seed_when_the_seed_is_gone(spec: GuestSpec) -> None:
+    """Without it cloud-init asked DHCP for an address at the first boot after the first contact (seen under Xen)."""
+    data = user_data(spec, t.cast(SeedSpec, spec.seed), KEY)
+    (kept,) = data["write_files"]
+    assert kept["path"].startswith("/etc/cloud/cloud.cfg.d/")
+    assert kept["content"] == "manual_cache_clean: true\n"
+    theirs = seeded({"write_files": [{"path": "/etc/motd", "content": "hello"}]})
+    both = user_data(theirs, t.cast(SeedSpec, theirs.seed), KEY)["write_files"]
+    assert [entry["path"] for entry in both] == [kept["path"], "/etc/motd"]
