@@ -22,7 +22,7 @@ LOGS = TOP / ".build" / "suites"
 #: name -> (command, limit in minutes)
 SUITES: dict[str, tuple[str, float]] = {
     "lint": ("tools/lint", 5),
-    "unit": ("python -m pytest tests/unit", 8),
+    "unit": ("python -m pytest tests/unit -n 2", 8),
     "sanity": ("tools/sanity", 10),
     "docs": ("tools/docs --check", 5),
     "importer": ("tools/importer", 5),

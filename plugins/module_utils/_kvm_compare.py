@@ -81,13 +81,8 @@ def plan_firmware(plan: Plan) -> None:
         plan.edits.append(functools.partial(edit.set_firmware, firmware=plan.spec.firmware))
 
 
-def wanted_autostart(plan: Plan) -> bool:
-    """A guest that shall be stopped or paused does not come up running with its HostOS."""
-    return plan.spec.autostart and plan.spec.state in ("running", "present")
-
-
 def plan_autostart(plan: Plan) -> None:
-    wanted = wanted_autostart(plan)
+    wanted = plan.spec.starts_with_host
     before = plan.seen.autostart if plan.seen else None
     if plan.difference.compare("autostart", before, wanted) and (before is not None or wanted):
         words = "switch autostart on" if wanted else "switch autostart off"

@@ -296,7 +296,7 @@ class _End:
         self.scene.stones.write(stone)
 
     def autostart(self) -> None:
-        self.proof.domain.setAutostart(self.plan.request.spec.autostart)
+        self.proof.domain.setAutostart(self.plan.request.spec.starts_with_host)
 
     def files_here(self) -> None:
         """Removed, or for later: a copy that is not durable on the target yet is no reason to remove the original."""

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import functools
+import typing as t
 
 from ._difference import Difference
 from ._driver import Seen
@@ -23,6 +24,7 @@ from ._kvm_domain import define, edit, mark_running, note_pending, running_xml
 from ._kvm_files import finish, plan_leftovers
 from ._kvm_mark import replace_mark
 from ._kvm_nics import plan_nics, refuse_nics
+from ._kvm_observe import Native
 from ._kvm_power import lookup, plan_power
 from ._kvm_rebuild import plan_build, wants_rebuild
 from ._kvm_remove import plan_absent
@@ -112,7 +114,12 @@ def _refuse_stale(plan: Plan) -> None:
             " (oscarv.virt.plan) and run oscarv.virt.deploy"
         )
     if seen.state == "moving":
-        raise plan.error("a move is active: wait for its end, then run oscarv.virt.settle")
+        if t.cast(Native, seen.native).job:
+            raise plan.error("a move is active: wait for its end, then run oscarv.virt.settle")
+        raise plan.error(
+            "it is paused by a migration that nobody runs any more: run oscarv.virt.settle; if no move is in flight,"
+            " make sure that it runs nowhere else and `virsh resume` it"
+        )
 
 
 def _refuse_foreign(plan: Plan) -> None:

@@ -70,8 +70,13 @@ def lookup(plan: Plan) -> t.Any:
 def start(plan: Plan, paused: bool) -> None:
     lib = require_libvirt()
     simulator = plan.world.platform.simulator
+    domain = lookup(plan)
     with told(plan.spec.name, "start it"):
-        lookup(plan).createWithFlags(lib.VIR_DOMAIN_START_PAUSED if paused and not simulator else 0)
+        try:
+            domain.createWithFlags(lib.VIR_DOMAIN_START_PAUSED if paused and not simulator else 0)
+        except lib.libvirtError:
+            if not domain.isActive():  # else a run that was killed had asked for it, and libvirt went on
+                raise
     if paused and simulator:  # it cannot be started paused
         pause(plan)
 
@@ -83,12 +88,18 @@ def pause(plan: Plan) -> None:
 
 def resume(plan: Plan) -> None:
     """Resume a paused guest, or wake one that put itself to sleep."""
+    lib = require_libvirt()
     domain = lookup(plan)
     with told(plan.spec.name, "resume it"):
-        if plan.native.suspended:
-            domain.pMWakeup(0)
-        else:
-            domain.resume()
+        try:
+            if plan.native.suspended:
+                domain.pMWakeup(0)
+            else:
+                domain.resume()
+        except lib.libvirtError:
+            # A guest that is being started looks paused for a moment: whoever started it was killed, libvirt went on.
+            if domain.state()[0] != lib.VIR_DOMAIN_RUNNING:
+                raise
 
 
 def power_off(plan: Plan) -> None:

@@ -109,6 +109,11 @@ class GuestSpec:
     def root(self) -> DiskSpec:
         return self.disks[0]
 
+    @property
+    def starts_with_host(self) -> bool:
+        """A guest that shall be stopped or paused does not come up running with its HostOS."""
+        return self.autostart and self.state in ("running", "present")
+
     @classmethod
     def from_plain(cls, data: t.Mapping[str, t.Any]) -> GuestSpec:
         """Read and validate plain data; SpecError names what is wrong."""
@@ -181,7 +186,7 @@ def _validate(spec: GuestSpec) -> None:
         if not good:
             raise SpecError(f"{who}: {key}: found {found!r}; allowed: {allowed}")
 
-    check(bool(_NAME.match(spec.name)), "name", spec.name, "a DNS name in lower case, at most 63 characters")
+    check(bool(_NAME.fullmatch(spec.name)), "name", spec.name, "a DNS name in lower case, at most 63 characters")
     check(_is_uuid(spec.uuid), "uuid", spec.uuid, "a UUID in lower case with dashes")
     check(spec.epoch >= 1, "epoch", spec.epoch, "1 or more")
     check(spec.hypervisor in HYPERVISORS, "hypervisor", spec.hypervisor, ", ".join(HYPERVISORS))
@@ -198,10 +203,10 @@ def _validate(spec: GuestSpec) -> None:
     )
     check(len({d.name for d in spec.disks}) == len(spec.disks), "disks", [d.name for d in spec.disks], "each name once")
     for disk in spec.disks:
-        check(bool(_NAME.match(disk.name)), f"disks.{disk.name}.name", disk.name, "a DNS label in lower case")
+        check(bool(_NAME.fullmatch(disk.name)), f"disks.{disk.name}.name", disk.name, "a DNS label in lower case")
         check(disk.size >= 2**20, f"disks.{disk.name}.size", disk.size, "at least 1 MiB, in bytes")
         check(
-            disk.build_id is None or bool(_BUILD_ID.match(disk.build_id)),
+            disk.build_id is None or bool(_BUILD_ID.fullmatch(disk.build_id)),
             f"disks.{disk.name}.build_id",
             disk.build_id,
             "64 hexadecimal digits",
@@ -209,13 +214,13 @@ def _validate(spec: GuestSpec) -> None:
     check(len({n.mac for n in spec.nics}) == len(spec.nics), "nics", [n.mac for n in spec.nics], "each MAC once")
     for nic in spec.nics:
         check(
-            bool(_MAC.match(nic.mac)),
+            bool(_MAC.fullmatch(nic.mac)),
             f"nics.{nic.name}.mac",
             nic.mac,
             "six hexadecimal pairs in lower case with colons",
         )
         check(
-            bool(_BRIDGE.match(nic.bridge)),
+            bool(_BRIDGE.fullmatch(nic.bridge)),
             f"nics.{nic.name}.bridge",
             nic.bridge,
             "a network device name, at most 15 characters",

@@ -33,7 +33,11 @@ class Cluster:
     definition = FOLDER / "kvm.oscarv.yml"
 
     def read(self) -> dict[str, t.Any]:
-        return yaml.safe_load(self.definition.read_text())
+        data = yaml.safe_load(self.definition.read_text())
+        for partition in data["partitions"].values():
+            if True in partition:  # PyYAML's reading of a bare `on`
+                partition["on"] = partition.pop(True)
+        return data
 
     def change(self, **workers: t.Any) -> None:
         """Set keys of the partition `workers`; None takes a key away."""

@@ -174,5 +174,7 @@ def test_teardown_leaves_no_trace_on_the_hostoses(cluster: Cluster) -> None:
     assert running() == {}
     for name in HOSTS:
         assert domains(name) == {}
-        assert machine(name).check_output("find /var/lib/oscarv /var/lib/oscarv-host -type f ! -name lock") == ""
+        # The role's way back to the old network is not a guest's.
+        left = "find /var/lib/oscarv /var/lib/oscarv-host -type f ! -name lock ! -path '*/network/*'"
+        assert machine(name).check_output(left) == ""
     assert set(changed(cluster.play("teardown", "-e", "oscarv_confirm=mkvm")).values()) == {0}

@@ -146,4 +146,4 @@ def test_plan_shows_and_writes_and_changes_nothing(folder: Folder) -> None:
     assert not (folder.path / ".oscarv").exists()
     out.unlink()
     run = folder.playbook("oscarv.virt.plan", "--check").ok()
-    assert run.changed == {"node1": 0} and not out.exists()
+    assert run.changed == {"localhost": 0, "node1": 0} and not out.exists()

@@ -46,7 +46,7 @@ class Run:
         return self
 
     def changed(self) -> dict[str, int]:
-        return {host: counts["changed"] for host, counts in self.recap.items()}
+        return {host: counts["changed"] for host, counts in self.recap.items() if host != "localhost"}
 
 
 @dataclasses.dataclass

@@ -107,8 +107,9 @@ class Builder:
         return logs[-1].read_text(errors="replace") if logs else ""
 
     def traces(self) -> dict[str, list[str]]:
-        """Processes and mounts that belong to builds in this store."""
+        """Processes and mounts that belong to builds in this store; the module is known by the lock that it holds."""
         return {
+            "modules": [str(pid) for pid in holders(f"{self.store}/.lock.")],
             "processes": [
                 line for line in map(_about, pathlib.Path("/proc").glob("[0-9]*")) if str(self.store) in line
             ],
@@ -116,6 +117,11 @@ class Builder:
                 line for line in pathlib.Path("/proc/self/mounts").read_text().splitlines() if str(self.store) in line
             ],
         }
+
+    def forget_logs(self) -> None:
+        """What is waited for next is of a build that begins now."""
+        for path in self.store.glob(".log.*"):
+            path.unlink()
 
     def wait_for_log(self, words: str, timeout: float = 300) -> None:
         end = time.monotonic() + timeout
@@ -132,6 +138,18 @@ class Builder:
 
     def manifest(self, image: pathlib.Path) -> dict[str, t.Any]:
         return t.cast("dict[str, t.Any]", json.loads((image / "manifest.json").read_text()))
+
+
+def holders(prefix: str) -> list[int]:
+    """Processes that have a file open whose path begins so."""
+    found = set()
+    for path in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if str(path.readlink()).startswith(prefix):
+                found.add(int(path.parts[2]))
+        except OSError:
+            continue  # closed meanwhile
+    return sorted(found)
 
 
 def _about(process: pathlib.Path) -> str:

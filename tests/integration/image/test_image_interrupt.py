@@ -14,7 +14,7 @@ import time
 import typing as t
 
 import pytest
-from conftest import Builder
+from conftest import Builder, holders
 
 SMALL = {"builder": "debian", "release": "bookworm", "roles": ["site"]}
 TASKS: list[dict[str, t.Any]] = [
@@ -41,18 +41,6 @@ def victim(run: subprocess.Popen[str], builder: Builder, who: str) -> int:
         (worker,) = children(run.pid)
         return worker
     return min(holders(str(builder.store / ".lock.")))
-
-
-def holders(prefix: str) -> list[int]:
-    """Processes that have a file open whose path begins so."""
-    found = set()
-    for path in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
-        try:
-            if str(path.readlink()).startswith(prefix):
-                found.add(int(path.parts[2]))
-        except OSError:
-            continue  # closed meanwhile
-    return sorted(found)
 
 
 #: What the log says when this point is reached, and who is killed then. Nobody is killed at each point by each: the
@@ -85,6 +73,7 @@ def test_a_killed_build_leaves_nothing(small: Builder, point: str, who: str) -> 
     assert len(left) <= 1
     if left:  # the module itself was killed: the next build clears its folder away, whatever that one builds
         small.define(other={**SMALL, "packages": ["less"]})
+        small.forget_logs()
         again = small.start()
         try:
             small.wait_for_log("+ mmdebstrap")
@@ -104,6 +93,7 @@ def test_a_build_that_was_killed_is_built_by_the_next_run(small: Builder) -> Non
         first.kill()
         first.communicate()
     small.wait_for_silence()
+    small.forget_logs()
     runs = [small.start() for _run in range(2)]
     try:
         said = [run.communicate(timeout=900)[0] for run in runs]

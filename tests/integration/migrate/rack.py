@@ -24,7 +24,8 @@ LAB_DIR = pathlib.Path("/var/lib/oscarv-lab")
 NETWORK = "10.88.5"
 NAMES = uuid.UUID("6ba7b810-9dad-11d1-80b4-00c04fd430c8")
 MIB = 2**20
-ANSIBLE = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_DEPRECATION_WARNINGS": "0"}
+#: Without pipelining a module's name stands on its command line, by which the tests find it to kill it.
+ANSIBLE = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_DEPRECATION_WARNINGS": "0", "ANSIBLE_PIPELINING": "0"}
 MARK = "metadata/{urn:oscarv:virt:guest:1}guest"
 
 
@@ -120,7 +121,7 @@ class Rack:
             "StrictHostKeyChecking": "yes",
             "BatchMode": "yes",
             "ControlMaster": "auto",
-            "ControlPath": f"{self.folder}/cm-%h",
+            "ControlPath": f"{self.folder.parent}/cm-%h",
             "ControlPersist": "30",
         }
         words = ["ssh", *(f"-o{key}={value}" for key, value in options.items()), f"root@{self.address(host)}", command]
@@ -153,10 +154,10 @@ class Rack:
         """What a module returns, failed or not; `text` is all that Ansible printed, the diff included."""
         process = self.start("ansible", host, "-m", f"oscarv.virt.{name}", "-a", json.dumps(arguments), *flags)
         text, _none = process.communicate(timeout=1500)
-        found = re.search(r"(?:SUCCESS|CHANGED|FAILED!) => (\{.*)", text, re.S)
+        found = re.search(r"(SUCCESS|CHANGED|FAILED!) => (\{.*)", text, re.S)
         assert found, text
-        result: dict[str, t.Any] = json.JSONDecoder().raw_decode(found[1])[0]
-        return {**result, "text": text}
+        result: dict[str, t.Any] = json.JSONDecoder().raw_decode(found[2])[0]
+        return {**result, "failed": found[1] == "FAILED!", "text": text}
 
     # -- guests -----------------------------------------------------------------------------------------------------
 
@@ -242,9 +243,11 @@ class Rack:
             found += [host] * count
         return found
 
-    def files(self, host: str, cluster: str = "tmod") -> dict[str, str]:
-        """Name -> mode of the files in the cluster's folder."""
-        text = self.ssh(host, f"find /var/lib/oscarv/{cluster} -type f -printf '%f %m\\n' 2>/dev/null || true")
+    def files(self, host: str, cluster: str = "tmod", *, of: str = "") -> dict[str, str]:
+        """Name -> mode of the files in the cluster's folder, of all guests or of one."""
+        text = self.ssh(
+            host, f"find /var/lib/oscarv/{cluster} -type f -name '{of}*' -printf '%f %m\\n' 2>/dev/null || true"
+        )
         return dict(line.split() for line in text.splitlines())
 
     def stones(self, host: str) -> str:

@@ -57,8 +57,12 @@ def test_it_runs_on_while_it_moves(rack: Rack, guest: dict[str, t.Any], beacons:
 def test_exactly_one_copy_is_left_and_the_source_keeps_a_tombstone_only(rack: Rack, guest: dict[str, t.Any]) -> None:
     assert rack.where("live") == {"node02": ("running", 2)}
     assert rack.copies("live") == ["node02"]
-    assert rack.files("node01") == {}
-    assert rack.files("node02") == {"live-root.qcow2": "600", "live-data.qcow2": "600", "live-seed.iso": "600"}
+    assert rack.files("node01", of="live") == {}
+    assert rack.files("node02", of="live") == {
+        "live-root.qcow2": "600",
+        "live-data.qcow2": "600",
+        "live-seed.iso": "600",
+    }
     assert '"state": "moved"' in rack.stones("node01") and '"epoch": 1' in rack.stones("node01")
     running = rack.ssh("node02", "virsh dumpxml live")
     assert "epoch='2'" in running.replace('"', "'"), "the running configuration has the new mark, too"
@@ -96,7 +100,7 @@ def test_it_comes_back(rack: Rack, guest: dict[str, t.Any], beacons: Beacons) ->
     assert result["moves"][0]["moved"], result
     beacons.uninterrupted(rack.mac(NUMBER), begin)
     assert rack.where("live") == {"node01": ("running", 3)}
-    assert rack.files("node02") == {}
+    assert rack.files("node02", of="live") == {}
     mark = t.cast(t.Any, rack.domain("node01", "live")).find(MARK)
     assert mark.get("host_key"), "the mark travels whole"
     settled = rack.make("node01", {**guest, "epoch": 3})

@@ -165,7 +165,7 @@ class Running:
 
     def kill_module(self) -> None:
         """What runs on the source, too: nothing of ours is left there."""
-        self.rack.ssh(self.source, "pkill -KILL -f '[g]uest_migrate'", check=False)
+        assert self.rack.ssh(self.source, "pkill -c -KILL -f '[g]uest_migrate'") != "0", "there was no module to kill"
 
 
 def test_the_controller_is_killed_in_the_middle(cluster: Rack, beacons: Beacons) -> None:

@@ -123,6 +123,7 @@ class Machine:
         is not touched by the next run before that.
         """
         cgroup.kill(self.group)  # what an nspawn that was killed may have left
+        self._unplug()
         with open(self.home / "console.log", "wb") as console:
             return subprocess.Popen(
                 [sys.executable, "-B", "-m", __package__, "machine", str(lock), json.dumps(self.plain())],
@@ -169,6 +170,14 @@ class Machine:
             ],
             environment,
         )
+
+    def _unplug(self) -> None:
+        """Remove the link of an nspawn that was killed: the kernel may take its time, and a new one would be refused.
+
+        nspawn shortens long names, and keeps the whole one as an alternative name.
+        """
+        words = ["ip", "link", "delete", f"vb-{self.lab}-{self.name}"]
+        subprocess.run(words, stdin=subprocess.DEVNULL, capture_output=True, check=False)
 
     def wait(self, process: t.Optional[subprocess.Popen[bytes]], timeout: float) -> None:
         """Wait until sshd answers. LabError when the machine ends or stays silent for `timeout` seconds."""
