@@ -120,7 +120,12 @@ def test_teardown_leaves_no_trace_on_the_hostoses(cluster: Cluster) -> None:
     for name in XEN:
         listing = machine(name).check_output("virsh -c xen:///system list --all --name").split()
         assert listing == ["Domain-0"]
-        assert machine(name).check_output("find /var/lib/oscarv /var/lib/oscarv-host -type f ! -name lock ! -path '*/network/*'") == ""
+        assert (
+            machine(name).check_output(
+                "find /var/lib/oscarv /var/lib/oscarv-host -type f ! -name lock ! -path '*/network/*'"
+            )
+            == ""
+        )
 
 
 def test_absent_goes_back_to_plain_debian(cluster: Cluster) -> None:

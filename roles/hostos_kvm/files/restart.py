@@ -76,7 +76,9 @@ def main() -> None:
     wait_for(take_lock, deadline, lambda: f"the guests of this HostOS are being changed ({state_dir}/lock is held)")
     if any(systemctl("is-active", "--quiet", service) for service in wish["services"]):
         uri = wish["uri"]
-        wait_for(lambda: not busy_guests(uri), deadline, lambda: f"{', '.join(busy_guests(uri))} is being moved or saved")
+        wait_for(
+            lambda: not busy_guests(uri), deadline, lambda: f"{', '.join(busy_guests(uri))} is being moved or saved"
+        )
     # A socket cannot be started while its service runs without it.
     systemctl("stop", *wish["services"])
     if wish["sockets"]:

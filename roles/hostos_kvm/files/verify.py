@@ -3,8 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Prove that this HostOS can move guests to another: libvirt answers to our certificate, QEMU's ports are open.
 
-The only argument is JSON: source, target (inventory names), address (of the target), tls_port, scheme (of libvirt's URI),
-port (one of QEMU's).
+The only argument is JSON: source, target (inventory names), address (of the target), tls_port, scheme (of libvirt's
+URI), port (one of QEMU's).
 Exit code 1 and the reason if it cannot.
 """
 
