@@ -15,6 +15,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -27,6 +28,8 @@ TOP = pathlib.Path(__file__).resolve().parents[1]
 INVENTORY = TOP / "inventories" / "demo"
 LOGS = TOP / ".build" / "demo"
 BEFORE = LOGS / "before.json"
+LAB = pathlib.Path("/var/lib/oscarv-lab/labs/demo")
+KEY = LAB / "ssh" / "id_ed25519"
 GATEWAY = "10.88.0.1"  #: this machine on the lab's bridge; the same as lab_subnet's first address
 COUNTER_PORT = 9909
 ADVICE = "Run `make demo` again to go on, or `make demo-down` to take everything away."
@@ -145,7 +148,6 @@ def ssh(guest: str, address: str, command: str) -> str:
     return done.stdout.strip()
 
 
-KEY = pathlib.Path("/var/lib/oscarv-lab/labs/demo/ssh/id_ed25519")
 
 
 def on_host(host: str, command: str) -> str:
@@ -169,6 +171,8 @@ def lines_of(text: str, marker: str) -> list[str]:
 
 
 def lab() -> str:
+    if not lab_is_ours():
+        start_anew()
     run("lab", "ansible-playbook", "oscarv.virt.lab", "-e", f"lab_inventory_dir={INVENTORY}")
     return "node01, node02"
 
@@ -257,6 +261,21 @@ def teardown() -> str:
     playbook("teardown", "-e", "oscarv_confirm=demo", "-e", "oscarv_remove_disks=true")
     take_lab_away()
     return "guests, HostOSes and lab removed"
+
+
+def lab_is_ours() -> bool:
+    """Did this clone bring up the lab that is there?"""
+    record = LAB / "lab.json"
+    return record.exists() and json.loads(record.read_text()).get("inventory") == str(INVENTORY / "hosts.yml")
+
+
+def start_anew() -> None:
+    """Forget what an earlier demo knew, and remove the lab that another clone's demo left: its keys are not here."""
+    if LAB.exists():
+        print("    the lab of another clone's unfinished demo is here: taking it away first", flush=True)
+        take_lab_away()
+        subprocess.run([sys.executable, TOP / "tools" / "footprint.py", "take", BEFORE], check=True)
+    shutil.rmtree(INVENTORY / ".oscarv", ignore_errors=True)
 
 
 def take_lab_away() -> None:

@@ -59,18 +59,19 @@ VOLATILE = (
 #: In the environment of whatever a demo starts.
 MARK = "OSCARV_FOOTPRINT="
 #: Programs that it starts, should one have lost the mark.
-OUR_PROGRAMS = (
-    "systemd-nspawn",
-    "qemu",
-    "libvirt",
-    "virtlog",
-    "dnsmasq",
-    "sshd",
-    "http.server",
-    "mmdebstrap",
-    "ansible",
+OUR_PROGRAMS = ("systemd-nspawn", "qemu-system", "libvirt", "virtlog", "dnsmasq", "mmdebstrap")
+OUR_TEMPORARY = (
+    "ansible_*",
+    "ansible-tmp*",
+    "ansible-local*",
+    "oscarv*",
+    "mmdebstrap*",
+    "libvirt*",
+    "qemu*",
+    "pip*",
+    "tmp*",
+    "systemd*",
 )
-OUR_TEMPORARY = ("ansible*", "oscarv*", "mmdebstrap*", "libvirt*", "qemu*", "pip*", "tmp*", "systemd*")
 
 
 def output(*command: str) -> str:

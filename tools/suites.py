@@ -27,7 +27,7 @@ SUITES: dict[str, tuple[str, float]] = {
     "docs": ("tools/docs --check", 5),
     "importer": ("tools/importer", 5),
     "cores": ("tools/cores && tools/cores-newest", 12),
-    "integration": ("python -m pytest tests/integration -m 'not long'", 35),
+    "integration": ("python -m pytest tests/integration -m 'not long'", 45),
     "kvm": ("tools/molecule kvm", 30),
     "demo": ("tools/demo", 20),
     "xen": ("tools/molecule xen", 90),

@@ -130,6 +130,7 @@ import inspect
 import json
 import pathlib
 import subprocess
+import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -162,6 +163,7 @@ def main() -> None:
     home = pathlib.Path(module.params["state_dir"], "network")
     if module.params["step"] == "confirm":
         module.exit_json(changed=True, retry=switch(module, home, "confirm") == _network_switch.TOO_EARLY)
+    wait_for_others(home, module.params["rollback_timeout"] + 30)
     plan = planned(module.params)
     if plan["errors"]:
         module.fail_json(msg="\n".join(plan["errors"]))
@@ -172,6 +174,18 @@ def main() -> None:
         switch(module, home, "apply")
         found["pending"] = True
     module.exit_json(**found)
+
+
+def wait_for_others(home: pathlib.Path, seconds: float) -> None:
+    """Until no change waits for its confirmation. One of a run that was killed is taken back when its time is over;
+    to plan before that would be to take for granted what is about to go. After `seconds` the switch itself refuses.
+    """
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline and _network_switch.AT_BOOT.is_symlink():
+        state = json.loads(read(home / "state.json") or "{}").get("state")
+        if state not in _network_switch.PENDING:
+            return
+        time.sleep(1)
 
 
 def planned(params: dict[str, t.Any]) -> dict[str, t.Any]:

@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
+import subprocess
 import typing as t
 
-from conftest import FOLDER, HOSTS, Cluster, changed, domains, machine, running
+from conftest import FOLDER, HOSTS, TOP, Cluster, changed, domains, machine, running
 
 GIB = 2**30
 
@@ -48,6 +49,16 @@ def test_each_guest_runs_once_and_is_what_was_asked_for(cluster: Cluster) -> Non
 
 def test_no_seed_is_left_after_first_contact(hostos: t.Any) -> None:
     assert hostos.check_output("find /var/lib/oscarv -name '*-seed.iso'") == ""
+
+
+def test_a_guest_that_boots_again_is_reached_again(cluster: Cluster) -> None:
+    """Its seed is gone; name, address and host key are not."""
+    before = boot_ids()["wn2"]
+    reboot = ["ansible", "wn2", "-i", str(FOLDER), "-m", "ansible.builtin.reboot", "-a", "reboot_timeout=300"]
+    done = subprocess.run(reboot, cwd=TOP, check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert boot_ids()["wn2"] != before
+    assert machine("wn2").check_output("hostname") == "wn2"
 
 
 def test_deploy_again_changes_nothing(cluster: Cluster) -> None:

@@ -50,8 +50,8 @@ POINTS = [
     ("+ mmdebstrap", "worker"),
     ("+ mmdebstrap", "module"),
     ("=== roles", "controller"),
-    ("=== kernel", "worker"),
-    ("=== disk", "module"),
+    pytest.param("=== kernel", "worker", marks=pytest.mark.long),
+    pytest.param("=== disk", "module", marks=pytest.mark.long),
 ]
 
 

@@ -254,6 +254,7 @@ def test_a_stale_deploy_during_and_after_a_move_starts_nothing(cluster: Rack) ->
         cluster.play("oscarv.virt.migrate", oscarv_select="p2", oscarv_to="node01")
 
 
+@pytest.mark.long
 def test_a_second_controller_waits_for_the_first(cluster: Rack, beacons: Beacons) -> None:
     begin = time.monotonic()
     run = Running(cluster, oscarv_select="p1")

@@ -113,7 +113,7 @@ class Lab:
         self.record = was
         for name in sorted(set(was["hosts"]) - set(self.wish.hosts)):
             self._remove_host(name)
-        self.record = {**was, "hosts": self._addresses(was["hosts"])}
+        self.record = {**was, "inventory": str(self.wish.inventory), "hosts": self._addresses(was["hosts"])}
         if self.record != read_json(self.directory / "lab.json") and self.report.will("write down the lab"):
             write(self.directory / "lab.json", json.dumps(self.record, indent=1))
 
