@@ -24,15 +24,30 @@ BEGIN, END = "<!-- capability matrix: made by tools/capability_matrix.py -->", "
 #: `virt_caps` of Debian 12's Xen on a CPU with HAP: no shadow paging.
 DEBIAN_XEN = ("pv", "hvm", "hap")
 
-#: What the library of OSCAR-V, V3M, listed of its back ends, and what does it here.
-V3M = (
-    ("instantiation", ("define", "start_stop"), "`oscarv.virt.deploy`"),
-    ("image creation", (), "`oscarv.virt.image`, the same image for every hypervisor"),
-    ("installation from CD-ROM", (), "no: images are built or imported; nothing is installed by hand in a guest"),
-    ("installation over the network", (), "no: the same"),
-    ("migration", ("cold_move", "live_move"), "`oscarv.virt.migrate`, `oscarv.virt.evacuate`"),
-    ("pause/unpause", ("pause",), "`state: paused`"),
-    ("virtual disk", ("overlay", "live_disk"), "`disk`, `disks`: qcow2, on a build or empty"),
+#: Rows of the table of OSCAR-V's library V3M: what its sources did, what does it here, capabilities that it needs.
+V3M: tuple[tuple[str, str, str, tuple[str, ...] | None], ...] = (
+    (
+        "instantiation",
+        "from one XML profile for every back end; at most 2 NICs, a MAC used twice is not noticed",
+        "`oscarv.virt.deploy`",
+        ("define", "start_stop"),
+    ),
+    (
+        "image creation",
+        "one at a time (a fixed loop device)",
+        "`oscarv.virt.image`, the same image for every hypervisor",
+        (),
+    ),
+    ("installation from CD-ROM", "has it", "images are built or imported; nothing is installed in a guest", None),
+    ("installation over the network", "has it", "the same", None),
+    (
+        "migration",
+        "a command; on KVM it returned success without moving anything",
+        "`oscarv.virt.migrate`, `oscarv.virt.evacuate`; what is not possible is refused",
+        ("cold_move", "live_move"),
+    ),
+    ("pause/unpause", "a command, which always failed", "`state: paused`; beside it `state: saved`", ("pause", "save")),
+    ("virtual disk", "has it", "`disk`, `disks`: qcow2, on a build or empty", ("overlay", "live_disk")),
 )
 
 HEAD = """\
@@ -71,17 +86,18 @@ def reasons() -> str:
 def v3m() -> str:
     """The rows of V3M's own table, answered for the drivers of this collection."""
     drivers = columns()
-    rows = [f"| V3M's row | {' | '.join(drivers)} | here by |", f"|---|{'---|' * len(drivers)}---|"]
-    for row, needs, by in V3M:
-        if needs:
-            cells = [_answer(needs, lacking) for lacking in drivers.values()]
-        else:
-            cells = ["no" if by.startswith("no") else "yes"] * len(drivers)
-        rows.append(f"| {row} | {' | '.join(cells)} | {by} |")
+    head = ("V3M's row", "V3M", *drivers, "VMware", "here by")
+    rows = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    for row, before, by, needs in V3M:
+        cells = [_answer(needs, lacking) for lacking in drivers.values()]
+        rows.append(f"| {row} | {before} | {' | '.join(cells)} | no | {by} |")
     return "\n".join(rows)
 
 
-def _answer(needs: tuple[str, ...], lacking: dict[str, str]) -> str:
+def _answer(needs: tuple[str, ...] | None, lacking: dict[str, str]) -> str:
+    """`needs`: None where no driver has it."""
+    if needs is None:
+        return "no"
     missing = [name for name in needs if name in lacking]
     return "yes" if not missing else f"without `{'`, `'.join(missing)}`"
 
@@ -97,9 +113,9 @@ def page() -> str:
 
 ## Beside V3M's table
 
-V3M, the library under OSCAR-V, listed for Xen PV, Xen HVM, QEMU and VMware what it could do with each. The same rows
-for the drivers here (its `migrate` returned success on KVM without moving anything; here what is not possible is
-refused). There is no driver for VMware.
+V3M, the library under OSCAR-V, had a table of what it could do with Xen PV, Xen HVM, QEMU and VMware. These are its
+rows. The column V3M says what its sources did, as far as we know them; which cells its own table ticked for which of
+the four we do not know. QEMU without KVM is the driver `kvm` here, under emulation. There is no driver for VMware.
 
 {v3m()}
 """

@@ -29,6 +29,8 @@ class Dialect(abc.ABC):
     reconnects: t.ClassVar[bool]
     #: libvirt moves a stopped domain's definition by itself.
     offline_migration: t.ClassVar[bool]
+    #: The memory of a paused guest can be saved as it is.
+    saves_paused: t.ClassVar[bool]
 
     @abc.abstractmethod
     def nic(self, nic: NicSpec) -> ET.Element:
@@ -58,6 +60,7 @@ class Kvm(Dialect):
     tells_hypervisor = "qemu"
     reconnects = True
     offline_migration = True
+    saves_paused = True
 
     def nic(self, nic: NicSpec) -> ET.Element:
         return _kvm_xml.nic_element(nic)
@@ -96,6 +99,7 @@ class Xen(Dialect):
     tells_hypervisor = "xen"
     reconnects = False
     offline_migration = False
+    saves_paused = False
 
     def nic(self, nic: NicSpec) -> ET.Element:
         return _xen_xml.nic_element(nic)

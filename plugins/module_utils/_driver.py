@@ -21,6 +21,7 @@ CAPABILITIES: dict[str, str] = {
     "define": "define and undefine a guest",
     "start_stop": "start, shut down and power off",
     "pause": "pause and resume a running guest",
+    "save": "save the memory of a running guest to disk, and go on from there",
     "autostart": "start a guest when its HostOS boots",
     "live_vcpus": "change the number of vCPUs of a running guest",
     "live_memory": "change the memory of a running guest",
@@ -72,7 +73,7 @@ class Seen:
 
     name: str
     uuid: str
-    state: str  #: running | paused | stopped | crashed | moving
+    state: str  #: running | paused | stopped | saved | crashed | moving
     mark: Mark | None
     vcpus: int
     memory: int  #: bytes, persistent configuration

@@ -104,7 +104,7 @@ class KvmDriver(Driver):
             plan = t.cast(Plan, change)
             # Not one that restarts (all would be away at once), nor one that is gone once it stops.
             waits = "shut down" in plan.steps and not plan.restarts and plan.seen is not None and plan.seen.persistent
-            if waits and self.options.shutdown_timeout > 0:
+            if waits and plan.native.active and self.options.shutdown_timeout > 0:
                 ask(plan)
 
     def apply(self, change: Change) -> Seen | None:

@@ -186,7 +186,7 @@ def _way(request: MoveRequest, seen: Seen) -> tuple[bool, bool, tuple[str, ...],
     if snapshots_of(domain):
         reasons.append("it has libvirt snapshots, which do not travel: delete them (virsh snapshot-delete)")
     if not native.active and domain.hasManagedSaveImage():
-        reasons.append("it has a saved state (virsh managedsave), which does not travel: start it or remove that state")
+        reasons.append("its memory is saved (virsh managedsave), which does not travel: start it (state: running)")
     warnings: tuple[str, ...] = ()
     live = native.active and request.mode != "cold"
     if request.mode == "live" and not native.active:

@@ -154,7 +154,7 @@ def _read(domain: t.Any, lists: _Lists, pools: t.Mapping[str, str]) -> Seen | No
     return Seen(
         name=domain.name(),
         uuid=uuid,
-        state=_state(code, reason, job),
+        state=_state(code, reason, job, saved=uuid in lists.managed_save),
         mark=mark,
         vcpus=config.vcpus,
         memory=config.memory_max,
@@ -181,7 +181,7 @@ def _read(domain: t.Any, lists: _Lists, pools: t.Mapping[str, str]) -> Seen | No
     )
 
 
-def _state(code: int, reason: int, job: str | None) -> str:
+def _state(code: int, reason: int, job: str | None, *, saved: bool) -> str:
     """One of Seen.state for libvirt's state, its reason and the job that runs."""
     lib = require_libvirt()
     if job in ("migration_in", "migration_out"):
@@ -195,7 +195,7 @@ def _state(code: int, reason: int, job: str | None) -> str:
     if code == lib.VIR_DOMAIN_CRASHED or (code == lib.VIR_DOMAIN_SHUTOFF and reason == lib.VIR_DOMAIN_SHUTOFF_CRASHED):
         return "crashed"
     if code in (lib.VIR_DOMAIN_SHUTOFF, lib.VIR_DOMAIN_NOSTATE):
-        return "stopped"
+        return "saved" if saved else "stopped"
     return "running"
 
 

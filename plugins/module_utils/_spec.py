@@ -18,8 +18,9 @@ import uuid as uuid_module
 
 #: Hypervisors that have, or will have, a driver.
 HYPERVISORS = ("kvm", "xen", "openvz", "lxc")
-#: What a spec may ask of a guest's power; `present` has no opinion, `absent` removes the guest.
-STATES = ("running", "paused", "stopped", "present", "absent")
+#: What a spec may ask of a guest's power. `saved`: it does not run, and a start goes on from its memory in a file;
+#: `present` has no opinion, `absent` removes the guest.
+STATES = ("running", "paused", "stopped", "saved", "present", "absent")
 FIRMWARES = ("bios", "uefi")
 #: Xen's types of guests: paravirtual; paravirtual in a hardware container; with an emulated machine.
 XEN_TYPES = ("pv", "pvh", "hvm")
@@ -111,7 +112,7 @@ class GuestSpec:
 
     @property
     def starts_with_host(self) -> bool:
-        """A guest that shall be stopped or paused does not come up running with its HostOS."""
+        """A guest that shall be stopped, saved or paused does not come up running with its HostOS."""
         return self.autostart and self.state in ("running", "present")
 
     @classmethod

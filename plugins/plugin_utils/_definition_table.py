@@ -162,8 +162,9 @@ GUEST_KEYS: dict[str, Key] = {
     "pool": Key(Ref("pool"), "Pool of the root disk.", shown="the `pool` of the host partitions in `on`"),
     "disks": Key(ListOf(DISK), "Further disks, empty at first.", default=()),
     "networks": Key(ListOf(NIC), "A NIC for each, in this order: eth0, eth1, ...", default=()),
-    "state": Key(Choice(*STATES), "`present` has no opinion on power; `absent` removes the guest and keeps its"
-                 " addresses and, unless told otherwise, its disks.", default="running"),
+    "state": Key(Choice(*STATES), "`saved`: the memory lies in a file on the HostOS, and a start goes on from there;"
+                 " `present` has no opinion on power; `absent` removes the guest and keeps its addresses and,"
+                 " unless told otherwise, its disks.", default="running"),
     "cpu_model": Key(_CPU_MODEL, "CPU that the guests see. `default`: the driver's choice; `baseline`: what all"
                      " HostOSes of the partitions in `on` can; `host-model`; `host-passthrough`; or a name.",
                      default="default"),

@@ -91,7 +91,8 @@ def _obstacles(cluster: Cluster, state: LedgerState, row: GuestRow, wish: t.Mapp
     if flying:
         found.append(f"move {flying.id} from {flying.source} to {flying.target} is in flight; run oscarv.virt.settle")
     if row.host is None or row.state not in _MOVABLE:
-        found.append(f"is {row.state}; only a guest that was seen {', '.join(_MOVABLE)} is moved: deploy it first")
+        seen = ", ".join(_MOVABLE)
+        found.append(f"is {row.state}; only a guest that was seen {seen} is moved: deploy it first (saved: as running)")
         return found
     if wish.get("source") not in (None, row.host):
         found.append(f"is on {row.host}, not on {wish['source']}: plan again")

@@ -60,7 +60,7 @@ CASES = [
     Case("octal", "vlan: 12,", "vlan: 012, #!\n   ", "networks.store.vlan", ("leading zero",)),
     Case("out of range", "    vcpus: 2\n", "    vcpus: 0 #!\n", "partitions.workers.vcpus", ("from 1 to 4096",)),
     Case("a word that is not one of them", "    vcpus: 2\n", "    vcpus: 2\n    state: on #!\n",
-         "partitions.workers.state", ("found 'on'", "running, paused, stopped, present, absent")),
+         "partitions.workers.state", ("found 'on'", "running, paused, stopped, saved, present, absent")),
     Case("a template", "cluster: demo", 'cluster: "{{ name }}" #!', "cluster", ("templates are not evaluated",)),
     Case("a tag that is not ours", "cluster: demo", "cluster: !vault demo #!", "cluster", ("tag !vault",)),
     Case("bare share", "cluster: demo\n", "cluster: demo\nmax_release: 0.1 #!\n", "max_release",
