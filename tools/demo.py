@@ -148,6 +148,8 @@ def ssh(guest: str, address: str, command: str) -> str:
     return done.stdout.strip()
 
 
+
+
 def on_host(host: str, command: str) -> str:
     done = subprocess.run(
         ["ansible", host, "-i", str(INVENTORY), "-o", "-m", "ansible.builtin.shell", "-a", command],
