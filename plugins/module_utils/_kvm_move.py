@@ -9,7 +9,7 @@ The order is what makes it safe:
 2. tombstone `moving` and the list of files here; the list of files there (the receipt)
 3. files on the target: empty overlays for a live move, whole copies for a cold one
 4. libvirt moves: the domain is defined there and undefined here, or neither
-5. proof on both sides; tombstone `moved`
+5. proof on both sides; tombstone `moved`; a Xen guest, which arrives paused, goes on
 6. files here are removed. After a cold move that waits until the target has made its copies durable (`accept`)
 
 An error before 4 has succeeded takes 3 and 2 back. Where it is not certain what happened, nothing is taken back and
@@ -28,10 +28,11 @@ from ._kvm_connection import advice, require_libvirt
 from ._kvm_move_files import Departure, Departures, Receipt, remove_files
 from ._kvm_move_job import Clock, migrate, pacer, shut_down
 from ._kvm_move_plan import MovePlan, Refused, make_plan
-from ._kvm_move_proof import SOURCE, TARGET, Proof, Unsettled, arrived, prove, where
+from ._kvm_move_proof import SOURCE, TARGET, Proof, Unsettled, arrived, prove, wait_until, where
 from ._kvm_move_target import Target
 from ._kvm_world import files_of
 from ._tombstone import MOVED, MOVING, Tombstone, Tombstones
+from ._xen_move import arrives_paused, go_on
 
 if t.TYPE_CHECKING:
     from ._kvm import KvmDriver
@@ -237,7 +238,7 @@ def _finish(scene: Scene, plan: MovePlan, target: Target, clock: Clock, copied: 
     """Prove, then let go: the tombstone first, the files here last. After the proof nothing undoes the move."""
     proof = prove(scene.driver, plan, target)
     end = _End(scene, plan, target, proof)
-    for step in (end.tombstone, end.autostart, end.files_here, end.start):
+    for step in (end.tombstone, end.go_on, end.autostart, end.files_here, end.start):
         try:
             step()
         except (DriverError, OSError, require_libvirt().libvirtError) as error:
@@ -294,6 +295,10 @@ class _End:
         plan = self.plan
         stone = Tombstone(plan.uuid, plan.mark.epoch, MOVED, plan.guest, plan.request.target, plan.request.move)
         self.scene.stones.write(stone)
+
+    def go_on(self) -> None:
+        if arrives_paused(self.plan):
+            go_on(self.plan, self.proof.domain, wait_until)
 
     def autostart(self) -> None:
         self.proof.domain.setAutostart(self.plan.request.spec.starts_with_host)

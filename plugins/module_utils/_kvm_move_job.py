@@ -94,7 +94,7 @@ def migrate(plan: MovePlan, target: Target, mark: Mark, clock: Clock) -> None:
     flags = lib.VIR_MIGRATE_PEER2PEER | lib.VIR_MIGRATE_PERSIST_DEST | lib.VIR_MIGRATE_UNDEFINE_SOURCE
     if xen:  # libxl keeps what runs as what is defined, and sends memory through libvirt's own TLS or not at all hidden
         params = {lib.VIR_MIGRATE_PARAM_DEST_XML: params[lib.VIR_MIGRATE_PARAM_DEST_XML]}
-        flags |= lib.VIR_MIGRATE_LIVE
+        flags |= lib.VIR_MIGRATE_LIVE | lib.VIR_MIGRATE_PAUSED  # see _xen_move
         if target.encrypted:
             flags |= lib.VIR_MIGRATE_TUNNELLED
     elif not plan.live:

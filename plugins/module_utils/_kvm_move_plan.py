@@ -25,6 +25,7 @@ from ._kvm_parse import View
 from ._paths import build_of, build_path, disk_path
 from ._spec import DiskSpec
 from ._tombstone import MOVING, Tombstone, refusal
+from ._xen_move import refusals as xen_refusals
 
 if t.TYPE_CHECKING:
     from ._kvm import KvmDriver
@@ -142,7 +143,7 @@ def make_plan(driver: KvmDriver, seen: Seen | None, request: MoveRequest, target
                 reasons += refusals(driver.hypervisor, request, live, target, builds)
             else:
                 reasons += platform_refusals(driver.connection, target, running_xml(plan.domain), live=live)
-                reasons += tls_refusals(request, live) if driver.hypervisor == "kvm" else []
+                reasons += tls_refusals(request, live) if driver.hypervisor == "kvm" else xen_refusals(plan)
     if reasons:
         raise Refused(guest, reasons)
     return plan

@@ -103,7 +103,9 @@ def test_absent_forgets_a_pool_and_keeps_its_files(
 
 
 def test_an_nfs_pool_says_whence_it_is_mounted(pools: types.ModuleType) -> None:
-    xml = pools.pool_xml({"name": "san", "type": "nfs", "path": "/san", "source": "nas:/export/a&b"})
+    san = {"name": "san", "type": "nfs", "path": "/san", "source": "nas:/export/a&b"}
+    assert "<fs:option name='sync'/>" in pools.pool_xml(san, ["sync"])
+    xml = pools.pool_xml(san)
     assert "<host name='nas'/><dir path='/export/a&amp;b'/>" in xml
 
 

@@ -69,6 +69,25 @@ def test_a_live_move(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     assert t.cast(Domain, play.target.there).autostarts == [True]
 
 
+def test_a_xen_guest_arrives_paused_and_goes_on_once_it_is_proved(
+    play: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = Domain(libvirt.VIR_DOMAIN_PAUSED, epoch=2)
+    asked: list[t.Any] = []
+
+    def go_on(plan: MovePlan, domain: Domain, _wait: t.Any) -> None:
+        asked.append((plan.guest, play.driver.tombstones.get(UUID)))
+        domain.resume()
+
+    def migrate() -> None:
+        play.target.there, play.driver.domain = there, None
+
+    monkeypatch.setattr(moves, "arrives_paused", lambda plan: plan.live)
+    monkeypatch.setattr(moves, "go_on", go_on)
+    assert act(play, monkeypatch, migrate).state == "running"
+    assert asked == [("wn1", Tombstone(UUID, 1, MOVED, "wn1", "node02", "move-1"))]
+
+
 def test_a_cold_move_keeps_the_originals_until_the_copies_are_durable(
     play: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,7 +165,8 @@ def test_memory_of_xen_guests_goes_through_libvirts_tls(encrypted: bool) -> None
     assert uri == target.uri
     assert set(params) == {libvirt.VIR_MIGRATE_PARAM_DEST_XML}
     assert bool(flags & libvirt.VIR_MIGRATE_TUNNELLED) == encrypted
-    allowed = ("LIVE", "PEER2PEER", "TUNNELLED", "PERSIST_DEST", "UNDEFINE_SOURCE")
+    assert flags & libvirt.VIR_MIGRATE_PAUSED, "the QEMU here still writes to the disks when the guest goes on there"
+    allowed = ("LIVE", "PEER2PEER", "TUNNELLED", "PERSIST_DEST", "UNDEFINE_SOURCE", "PAUSED")
     assert not flags & ~sum(getattr(libvirt, f"VIR_MIGRATE_{name}") for name in allowed)
 
 
