@@ -9,8 +9,9 @@ import json
 import os
 import pathlib
 import re
-import signal
+import socket
 import subprocess
+import threading
 import time
 import typing as t
 
@@ -37,12 +38,11 @@ class Cluster:
     def read(self) -> dict[str, t.Any]:
         return yaml.safe_load(self.definition.read_text())
 
-    def change(self, **workers: t.Any) -> None:
-        """Set keys of the partition `workers`; None takes a key away."""
+    def change(self, name: str = "workers", **keys: t.Any) -> None:
+        """Set keys of a partition; None takes a key away."""
         data = self.read()
-        partition = data["partitions"]["workers"]
-        partition.update(workers)
-        data["partitions"]["workers"] = {key: value for key, value in partition.items() if value is not None}
+        partition = {**data["partitions"][name], **keys}
+        data["partitions"][name] = {key: value for key, value in partition.items() if value is not None}
         self.definition.write_text(yaml.safe_dump(data, sort_keys=False))
 
     def command(self, name: str, *arguments: str) -> list[str]:
@@ -55,28 +55,6 @@ class Cluster:
         if (done.returncode != 0) != fails:
             raise Failed(f"oscarv.virt.{name} {arguments} ended with {done.returncode}:\n{text[-6000:]}")
         return text
-
-    def kill(self, name: str, *arguments: str, when: t.Callable[[], bool], within: float = 120) -> None:
-        """Start a playbook, kill -9 it and all its children when `when()` is true."""
-        child = subprocess.Popen(
-            self.command(name, *arguments),
-            cwd=TOP,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        end = time.monotonic() + within
-        try:
-            while not when():
-                assert child.poll() is None, (
-                    f"oscarv.virt.{name} had ended with {child.returncode} before it was killed"
-                )
-                assert time.monotonic() < end, f"oscarv.virt.{name}: the moment to kill it did not come in {within} s"
-                time.sleep(0.02)
-        finally:
-            if child.poll() is None:
-                os.killpg(child.pid, signal.SIGKILL)
-            child.wait()
 
     def guests(self) -> dict[str, dict[str, t.Any]]:
         done = subprocess.run(
@@ -97,12 +75,53 @@ def identity(cluster: Cluster, guest: str) -> dict[str, t.Any]:
     variables = cluster.guests()[guest]
     kept = {key: variables[key] for key in ("ansible_host", "oscarv_uuid", "oscarv_host_key")}
     link = machine(guest).check_output("cat /sys/class/net/eth0/address")
-    return {**kept, "mac": link, "data": machine(guest).check_output("cat /root/data")}
+    return {**kept, "mac": link, "data": machine(guest).check_output("cat /root/data || true")}
 
 
 def machine(name: str) -> t.Any:
     """A HostOS or guest as testinfra has it, reached the way the inventory says."""
     return testinfra.get_host(f"ansible://{name}?ansible_inventory={FOLDER}&force_ansible=True")
+
+
+class Counter:
+    """Receives what role demo_worker's counter in a guest sends: "BOOT_ID PID NUMBER", one datagram a tick."""
+
+    address = ("10.88.41.1", 9943)
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, str, str, int]] = []
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(self.address)
+        self.socket.settimeout(0.5)
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while not self.stop.is_set():
+            try:
+                boot, pid, number = self.socket.recv(200).decode().split()
+            except TimeoutError:
+                continue
+            self.seen.append((time.monotonic(), boot, pid, int(number)))
+
+    def wait(self, ticks: int, seconds: float = 60) -> None:
+        """Until so many more ticks have come."""
+        want, end = len(self.seen) + ticks, time.monotonic() + seconds
+        while len(self.seen) < want:
+            assert time.monotonic() < end, f"{len(self.seen)} ticks came; {ticks} more were expected in {seconds:g} s"
+            time.sleep(0.1)
+
+    def close(self) -> float:
+        """One process of one boot counted on; seconds of the longest silence."""
+        self.stop.set()
+        self.thread.join()
+        self.socket.close()
+        assert len({(boot, pid) for _at, boot, pid, _number in self.seen}) == 1, "it was started anew"
+        numbers = [number for *_rest, number in self.seen]
+        assert numbers == sorted(set(numbers))
+        times = [at for at, *_rest in self.seen]
+        return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,8 @@
 """libvirt's own objects on a HostOS: the storage pools of the definition, and its network `default` that nobody uses.
 
 The only argument is JSON: uri, check (say it, do not do it), pools [{name, type, path, source}], nfs_options (of
-mounts), state (present or absent), stop_default_network. Prints JSON: changes [text]. `absent` forgets a pool; its files stay.
+mounts), state (present or absent), stop_default_network. Prints JSON: changes [text]. `absent` forgets a pool; its
+files stay.
 """
 
 from __future__ import annotations

@@ -69,9 +69,7 @@ def test_a_live_move(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     assert t.cast(Domain, play.target.there).autostarts == [True]
 
 
-def test_a_xen_guest_arrives_paused_and_goes_on_once_it_is_proved(
-    play: Stage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_xen_guest_arrives_paused_and_goes_on_once_it_is_proved(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     there = Domain(libvirt.VIR_DOMAIN_PAUSED, epoch=2)
     asked: list[t.Any] = []
 
