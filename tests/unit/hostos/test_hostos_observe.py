@@ -11,8 +11,8 @@ import typing as t
 
 import libvirt
 import pytest
-from lxml import etree
 from hostos_scripts import script
+from lxml import etree
 
 MARKER = "oscarv.virt hostos_kvm"
 
