@@ -43,6 +43,9 @@ class Cluster:
         data = self.read()
         partition = {**data["partitions"][name], **keys}
         data["partitions"][name] = {key: value for key, value in partition.items() if value is not None}
+        self.write(data)
+
+    def write(self, data: dict[str, t.Any]) -> None:
         self.definition.write_text(yaml.safe_dump(data, sort_keys=False))
 
     def command(self, name: str, *arguments: str) -> list[str]:

@@ -191,6 +191,34 @@ def test_from_xen_to_kvm_and_back(cluster: Cluster) -> None:
         assert_unchanged(cluster)
 
 
+def test_a_pv_guest_is_not_moved_live_but_cold(cluster: Cluster) -> None:
+    """On the shared pool, where only its type speaks against it. GRUB for PV cannot unpack the kernel for clouds."""
+    data = cluster.read()
+    worker = data["images"]["debian-worker"]
+    data["images"]["debian-pv"] = {**worker, "packages": [*worker["packages"], "linux-image-amd64"]}
+    data["partitions"]["pvs"] = {
+        **data["partitions"]["movers"],
+        "image": "debian-pv",
+        "members": "wn4",
+        "xen_type": "pv",
+    }
+    cluster.write(data)
+    cluster.play("image")
+    cluster.play("deploy")
+    assert machine("wn4").file("/sys/hypervisor/guest_type").content_string.strip() == "PV"
+    before, (source,) = identity(cluster, "wn4"), running()["wn4"]
+    move = ("-e", "oscarv_select=wn4", "-e", f"oscarv_to={other(source)}")
+    assert "built without shadow paging" in cluster.play("migrate", *move, fails=True)
+    assert running()["wn4"] == [source]
+    cluster.play("migrate", *move, "-e", "oscarv_mode=cold")
+    assert running()["wn4"] == [other(source)]
+    cluster.play("deploy")
+    assert identity(cluster, "wn4") == before
+    cluster.change("pvs", state="absent")
+    cluster.play("deploy", "-e", "oscarv_remove_disks=true")
+    assert "wn4" not in running()
+
+
 def test_evacuate_within_xen(cluster: Cluster) -> None:
     cluster.play("evacuate", "-e", "oscarv_hosts=node22", "-e", "oscarv_mode=cold")
     assert running() == {"wn1": ["node21"], "wn2": ["node21"], "wn3": ["node21"]}
