@@ -87,8 +87,9 @@ def _plan_restore(plan: Plan, wanted: str) -> None:
     if wanted == "stopped" and options.force_stop and options.shutdown_timeout <= 0:
         plan.add(Phase.POWER, DROP, functools.partial(drop_saved, plan))
         return
-    words = "restore paused" if wanted == "paused" else "restore"
-    plan.add(Phase.POWER, words, functools.partial(start, plan, wanted == "paused"))
+    plan.add(Phase.POWER, "restore", functools.partial(start, plan, False))
+    if wanted == "paused":  # not restored paused: libvirt calls that the middle of a migration, for good
+        plan.add(Phase.POWER, "pause", functools.partial(pause, plan))
     if wanted == "stopped":
         plan.add(Phase.POWER, "shut down", functools.partial(stop, plan))
 

@@ -243,14 +243,14 @@ def test_power(alive: Alive) -> None:
 
 
 def test_memory_is_saved_and_the_guest_goes_on_from_there(alive: Alive) -> None:
-    """A guest that booted anew would say so on its console, which QEMU begins anew, too."""
+    """A guest that booted anew would say so on its console."""
     assert alive.change(state="saved")["steps"] == ["switch autostart off", "save"]
     assert alive.info()["state"] == "saved"
     (memory,) = (alive.host.daemon.base / "lib/qemu/save").iterdir()
     assert memory.stat().st_mode & 0o777 == 0o600
     refused = alive.host.guest([{**alive.spec, "memory": 96 * MIB}])
     assert "its memory is saved, and memory cannot change under it" in refused["msg"]
-    assert alive.change(state="paused")["steps"] == ["restore paused"]
+    assert alive.change(state="paused")["steps"] == ["restore", "pause"]
     assert alive.change(state="saved")["steps"] == ["save"]
     assert alive.change(state="running")["steps"] == ["switch autostart on", "restore"]
     with alive.host.libvirt() as connection:
@@ -261,7 +261,8 @@ def test_memory_is_saved_and_the_guest_goes_on_from_there(alive: Alive) -> None:
     options = {"shutdown_timeout": 60, "force_stop": False}
     stopped = alive.host.guest([{**alive.spec, "state": "stopped"}], **options)["guests"]["wn001"]
     assert (stopped["steps"], stopped["state"]) == (["restore", "shut down"], "stopped")
-    assert "beacon: up" not in (alive.host.daemon.logs / "wn001-serial.log").read_text(errors="replace")
+    said = (alive.host.daemon.logs / "wn001-serial.log").read_text(errors="replace")
+    assert said.count("beacon: up") == 1, said
     assert list((alive.host.daemon.base / "lib/qemu/save").glob("*")) == []
 
 

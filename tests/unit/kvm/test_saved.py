@@ -47,7 +47,7 @@ def test_memory_is_saved_and_the_guest_does_not_come_up_with_its_hostos(simulato
     ("after", "steps"),
     [
         ("running", ["switch autostart on", "restore"]),
-        ("paused", ["restore paused"]),
+        ("paused", ["restore", "pause"]),
         ("stopped", ["restore", "shut down"]),
     ],
 )
