@@ -148,8 +148,6 @@ def ssh(guest: str, address: str, command: str) -> str:
     return done.stdout.strip()
 
 
-
-
 def on_host(host: str, command: str) -> str:
     done = subprocess.run(
         ["ansible", host, "-i", str(INVENTORY), "-o", "-m", "ansible.builtin.shell", "-a", command],
@@ -184,8 +182,10 @@ def hostos() -> str:
 
 def image() -> str:
     text = playbook("image")
-    found = re.search(r"[0-9a-f]{64}", text)
-    return f"debian-worker {found.group(0)[:12] if found else ''}"
+    found = re.search(r"debian-worker: ([0-9a-f]{64})", text)
+    if not found:
+        raise DemoError("the image playbook recorded no build of debian-worker")
+    return f"build {found.group(1)[:12]}"
 
 
 def show_plan() -> str:

@@ -1,19 +1,23 @@
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Run test suites one after the other and print a table of minutes: suites.py check | test | long | NAME ...
+"""Run test suites and print a table of minutes: suites.py check | test | long | NAME ...
 
-A suite that fails does not stop the others. Output goes to the terminal and to .build/suites/NAME.log. A suite that
-runs longer than its limit is ended, process group and all, and has failed.
+Suites that boot machines run one after the other; most of that time they wait. Those that only compute run BESIDE them,
+with a lower priority, and their output is shown when they have ended. A suite that fails does not stop the others. All
+output goes to .build/suites/NAME.log too. A suite that runs longer than its limit is ended, process group and all, and
+has failed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 TOP = pathlib.Path(__file__).resolve().parents[1]
@@ -27,12 +31,22 @@ SUITES: dict[str, tuple[str, float]] = {
     "docs": ("tools/docs --check", 5),
     "importer": ("tools/importer", 5),
     "cores": ("tools/cores && tools/cores-newest", 12),
-    "integration": ("python -m pytest tests/integration -m 'not long'", 45),
+    "ledger": ("python -m pytest tests/integration/ledger -m 'not long'", 20),
+    "integration": (
+        "python -m pytest tests/integration -m 'not long' --ignore tests/integration/ledger --durations=15",
+        45,
+    ),
     "kvm": ("tools/molecule kvm", 30),
     "demo": ("tools/demo", 20),
     "xen": ("tools/molecule xen", 90),
     "long": ("python -m pytest tests/integration -m long", 120),
 }
+#: Those that need little but a processor.
+BESIDE = {"lint", "unit", "sanity", "docs", "importer", "cores", "ledger"}
+#: Compares the machine before and after: nothing may run beside it.
+ALONE = {"demo"}
+#: Lets others go first. Linux groups by session, and the group's own priority is what counts between groups.
+YIELD = "renice -n 10 $$ >/dev/null; echo 10 2>/dev/null >/proc/self/autogroup || true; "
 GROUPS: dict[str, list[str]] = {
     "check": ["lint", "unit"],
     "test": [name for name in SUITES if name not in ("long", "xen")],
@@ -40,35 +54,59 @@ GROUPS: dict[str, list[str]] = {
 }
 
 
-def run(name: str) -> tuple[int, float]:
-    command, minutes = SUITES[name]
-    print(f"\n=== {name}: {command}", flush=True)
-    started = time.monotonic()
-    with (LOGS / f"{name}.log").open("w") as log:
-        child = subprocess.Popen(
-            ["bash", "-c", command],
-            cwd=TOP,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            text=True,
-            errors="replace",
-            stdin=subprocess.DEVNULL,
-        )
-        signal.signal(signal.SIGALRM, lambda *_: os.killpg(child.pid, signal.SIGKILL))
-        signal.alarm(int(minutes * 60))
-        try:
+class Runner:
+    """Runs suites; `results` are (name, exit code, seconds) in the order in which they ended."""
+
+    def __init__(self) -> None:
+        self.results: list[tuple[str, int, float]] = []
+        self.children: set[subprocess.Popen[str]] = set()
+        self.stopped = False
+
+    def lane(self, names: list[str], *, beside: bool) -> None:
+        for name in names:
+            if not self.stopped:
+                self.results.append((name, *self.run(name, beside=beside)))
+
+    def run(self, name: str, *, beside: bool) -> tuple[int, float]:
+        command, minutes = SUITES[name]
+        title = f"\n=== {name}: {command}"
+        print(f"{title} (beside)" if beside else title, flush=True)
+        started = time.monotonic()
+        with (LOGS / f"{name}.log").open("w") as log:
+            child = subprocess.Popen(
+                ["bash", "-c", f"{YIELD if beside else ''}{command}"],
+                cwd=TOP,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                text=True,
+                errors="replace",
+                stdin=subprocess.DEVNULL,
+            )
+            self.children.add(child)
+            limit = threading.Timer(minutes * 60, kill, (child, signal.SIGKILL))
+            limit.daemon = True
+            limit.start()
             for line in child.stdout or ():
                 log.write(line)
-                sys.stdout.write(line)
-                sys.stdout.flush()
+                if not beside:
+                    print(line, end="", flush=True)
             code = child.wait()
-        except KeyboardInterrupt:
-            os.killpg(child.pid, signal.SIGTERM)
-            raise
-        finally:
-            signal.alarm(0)
-    return code, time.monotonic() - started
+            limit.cancel()
+            self.children.discard(child)
+        if beside:
+            print(f"\n=== {name} ended with {code}:\n{(LOGS / f'{name}.log').read_text()}", flush=True)
+        return code, time.monotonic() - started
+
+    def stop(self) -> None:
+        self.stopped = True
+        for child in list(self.children):
+            kill(child, signal.SIGTERM)
+
+
+def kill(child: subprocess.Popen[str], how: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, how)
 
 
 def main(words: list[str]) -> int:
@@ -79,11 +117,24 @@ def main(words: list[str]) -> int:
         return 2
     LOGS.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    results = [(name, *run(name)) for name in names]
+    started = time.monotonic()
+    runner = Runner()
+    beside = [name for name in names if name in BESIDE and set(names) - BESIDE - ALONE]
+    aside = threading.Thread(target=runner.lane, args=(beside,), kwargs={"beside": True})
+    try:
+        aside.start()
+        runner.lane([name for name in names if name not in beside and name not in ALONE], beside=False)
+        aside.join()
+        runner.lane([name for name in names if name in ALONE], beside=False)
+    except BaseException:
+        runner.stop()
+        aside.join()
+        raise
+    results = sorted(runner.results, key=lambda result: names.index(result[0]))
     print(f"\n{'suite':<14}{'result':<10}{'minutes':>8}")
     for name, code, seconds in results:
         print(f"{name:<14}{'passed' if code == 0 else f'failed {code}':<10}{seconds / 60:>8.1f}")
-    print(f"{'total':<24}{sum(seconds for *_rest, seconds in results) / 60:>8.1f}")
+    print(f"{'all':<24}{(time.monotonic() - started) / 60:>8.1f}")
     failed = sum(1 for _name, code, _seconds in results if code)
     print(f"{len(results) - failed} passed, {failed} failed")
     return 1 if failed else 0

@@ -22,25 +22,77 @@ extends_documentation_fragment:
 options:
   verb:
     description:
-      - The question.
+      - The question. Its answer is a plan; nothing is done.
+      - V(place) finds HostOSes for guests that have none. Nobody else is moved, unless O(make_room=true).
       - V(evacuate) finds for every guest of O(hosts) another HostOS, or a reason why it stays.
+      - V(relieve) brings HostOSes under O(threshold) with the fewest moves.
+      - V(balance) evens the load out with at most O(moves) moves.
+      - V(consolidate) finds the fewest HostOSes that hold everybody.
+      - V(move) says for each guest of O(select) whether it can go to O(to) within the rules.
+      - V(what_if) answers O(lose), O(add) and O(fit).
       - V(explain) says for each guest of O(select) and each HostOS which rule keeps it away, or which choice it would be.
-      - V(relieve), V(balance), V(consolidate) and V(what_if) are refused with a clear word in this version.
     type: str
     required: true
-    choices: [evacuate, explain, relieve, balance, consolidate, what_if]
+    choices: [place, evacuate, relieve, balance, consolidate, move, what_if, explain]
   hosts:
-    description: HostOSes, by name, range, glob, host partition or enclosure. Needed for O(verb=evacuate).
+    description:
+      - HostOSes, by name, range, glob, host partition or enclosure.
+      - Needed for O(verb=evacuate). Narrows O(verb=relieve) and O(verb=consolidate).
     type: list
     elements: str
   select:
-    description: Guests, as for M(oscarv.virt.assign). Needed for O(verb=explain).
+    description: Guests, as for M(oscarv.virt.assign). Needed for O(verb=explain) and O(verb=move).
     type: list
     elements: str
+  to:
+    description: A HostOS. Needed for O(verb=move).
+    type: str
+  threshold:
+    description:
+      - How full a HostOS may be, in percent of the fullest of vCPUs, memory and disk. Needed for O(verb=relieve).
+    type: int
+  moves:
+    description: At most so many moves, with O(verb=balance).
+    type: int
+    default: 20
+  make_room:
+    description: With O(verb=place), whether others may be moved for a guest that has no place; the fewest are.
+    type: bool
+    default: false
+  lose:
+    description: With O(verb=what_if), HostOSes that are lost, named as in O(hosts).
+    type: list
+    elements: str
+  add:
+    description: With O(verb=what_if), HostOSes that come in addition.
+    type: dict
+    suboptions:
+      count:
+        description: How many.
+        type: int
+        required: true
+      like:
+        description: The HostOS that they are like.
+        type: str
+        required: true
+  fit:
+    description: With O(verb=what_if), how many more guests of this partition find a place.
+    type: str
   moves_per_host:
     description: How many moves of one wave may have the same HostOS as source or target.
     type: int
     default: 2
+  moves_total:
+    description: How many moves one wave may have. No limit if not set.
+    type: int
+  engine:
+    description:
+      - With O(verb=consolidate), V(highspy) uses this Python library on the controller and is refused without it, V(pure) is
+        Python alone. V(auto) takes the library if it is there.
+      - The answer tells which engine gave it.
+    type: str
+    choices: [auto, pure, highspy]
+    default: auto
 seealso:
   - module: oscarv.virt.assign
   - module: oscarv.virt.guest_migrate

@@ -20,8 +20,9 @@ from ._assign_nics import NicDecider, Wish
 from ._assign_observed import detached_and_gone
 from ._assign_problem import ask
 from ._checker import complaints
+from ._contradictions import contradictions
 from ._ledger_changes import applied, effective
-from ._ledger_rows import BuildRow, Changes, GuestRow, HistoryRow, LedgerState, NicRow
+from ._ledger_rows import Changes, GuestRow, HistoryRow, LedgerState, NicRow, newest_builds
 from ._model import Cluster, Guest
 from ._plan import Plan, Problem
 from ._planner import solve
@@ -117,6 +118,7 @@ class _Run:
         released = {uuid: row for uuid, row in self.state.guests.items() if row.state == "released"}
         now = dataclasses.replace(self.state, guests={**released, **rows}, hosts=hosts)
         problem = ask(self.cluster, now)
+        self.errors += contradictions(problem)
         plan = solve(problem)
         for complaint in complaints(problem, plan):
             self.errors.append(
@@ -222,12 +224,6 @@ class _Run:
         ]
         told += [history("fence", host.name, "said to be off") for host in changes.hosts]
         return dataclasses.replace(changes, history=tuple(told))
-
-
-def newest_builds(state: LedgerState) -> dict[str, BuildRow]:
-    """Image -> its newest build."""
-    ordered = sorted(state.builds.values(), key=lambda build: (build.created, build.build_id))
-    return {build.image: build for build in ordered}
 
 
 def _released_at(row: GuestRow) -> str:

@@ -13,23 +13,28 @@ import collections
 import itertools
 import typing as t
 
+from ._model import Rule
 from ._plan import Plan, Problem
 
 
-def complaints(problem: Problem, plan: Plan) -> list[str]:
-    """What is wrong with the plan, in words; empty: nothing."""
+def complaints(problem: Problem, plan: Plan, *, always_together: bool = False) -> list[str]:
+    """What is wrong with the plan, in words; empty: nothing.
+
+    `always_together`: groups that were together stay so after each wave, not only in the end.
+    """
     found = list(_answers(problem, plan))
     if found:
         return found  # what follows takes names for granted
     start = {n: guest.host for n, guest in problem.guests.items() if guest.host and guest.host in problem.hosts}
     waves: dict[int, list[tuple[str, str]]] = collections.defaultdict(list)
     for place in plan.places:
-        waves[0].append((place.guest, place.host))
+        waves[place.wave].append((place.guest, place.host))
     for move in plan.moves:
         waves[move.wave].append((move.guest, move.target))
     arriving = {guest for steps in waves.values() for guest, _host in steps}
     allowed = set(_pairs_apart(problem, {name: {host} for name, host in start.items()}))
     now = dict(start)
+    whole = [rule for rule in problem.cluster.rules if not list(_torn(problem, (rule,), start, set(start)))]
     for number in sorted(waves):
         during: dict[str, set[str]] = {name: {host} for name, host in now.items()}
         for guest, target in waves[number]:
@@ -39,7 +44,10 @@ def complaints(problem: Problem, plan: Plan) -> list[str]:
         found += [f"wave {number}: {text}" for text in _pairs_apart(problem, during) if text not in allowed]
         for guest, target in waves[number]:
             now[guest] = target
-    return found + list(_torn(problem, now, arriving))
+        if always_together and number:
+            steps = {guest for guest, _target in waves[number]}
+            found += [f"after wave {number}: {text}" for text in _torn(problem, whole, now, steps)]
+    return found + list(_torn(problem, problem.cluster.rules, now, arriving))
 
 
 def _answers(problem: Problem, plan: Plan) -> t.Iterator[str]:
@@ -50,7 +58,7 @@ def _answers(problem: Problem, plan: Plan) -> t.Iterator[str]:
     for name, times in answered.items():
         if name not in problem.guests:
             yield f"guest {name} does not exist"
-        if times > 1:
+        if times > 1 and not _parked(plan, name, times):
             yield f"guest {name} is answered {times} times"
     for name in [p.host for p in plan.places] + [m.target for m in plan.moves]:
         if name not in problem.hosts:
@@ -58,15 +66,22 @@ def _answers(problem: Problem, plan: Plan) -> t.Iterator[str]:
     for place in plan.places:
         if place.guest in problem.guests and problem.guests[place.guest].host is not None:
             yield f"guest {place.guest} is placed but has a host already"
-    for move in plan.moves:
-        guest = problem.guests.get(move.guest)
-        if guest and (guest.host != move.source or move.source == move.target):
-            yield f"guest {move.guest} is moved from {move.source} to {move.target} but is on {guest.host}"
+    at: dict[str, str | None] = {name: guest.host for name, guest in problem.guests.items()}
+    for move in sorted(plan.moves, key=lambda move: move.wave):
+        if move.guest in at and (at[move.guest] != move.source or move.source == move.target):
+            yield f"guest {move.guest} is moved from {move.source} to {move.target} but is on {at[move.guest]}"
+        at[move.guest] = move.target
     for name, guest in problem.guests.items():
         asked = guest.host is None and not guest.frozen if problem.verb == "place" else False
         asked = asked or (problem.verb == "evacuate" and guest.host in problem.subjects)
         if asked and name not in answered:
             yield f"guest {name} got no answer"
+
+
+def _parked(plan: Plan, name: str, times: int) -> bool:
+    """A guest may be moved twice, in two waves: to where it is parked, and on."""
+    waves = {move.wave for move in plan.moves if move.guest == name}
+    return times == 2 == len(waves)
 
 
 def _entry(problem: Problem, plan: Plan, name: str, target: str) -> t.Iterator[str]:
@@ -130,9 +145,9 @@ def _pairs_apart(problem: Problem, at: t.Mapping[str, set[str]]) -> t.Iterator[s
                 yield f"{one} and {two} are both in {rule.over} {domain}"
 
 
-def _torn(problem: Problem, at: t.Mapping[str, str], arriving: set[str]) -> t.Iterator[str]:
+def _torn(problem: Problem, rules: t.Iterable[Rule], at: t.Mapping[str, str], arriving: set[str]) -> t.Iterator[str]:
     """Groups that a hard together rule wants in one domain and that this plan tore, or joined to a torn one."""
-    for rule in problem.cluster.rules:
+    for rule in rules:
         if rule.kind != "together" or rule.soft:
             continue
         domains = {name: _enclosure(problem, at[name], rule.over) for name in rule.guests if name in at}

@@ -53,30 +53,46 @@ class Board:
             for host, total in zip(self.hosts, self.total, strict=True)
         ]
         self.rules = RuleBook(problem)
+        self.tight = False  #: candidates: the fullest host first instead of the emptiest
+        self._amounts: dict[str, Amount] = {}
         self.where: dict[str, int] = {}
         self._lanes: dict[tuple[tuple[str, ...], str | None], dict[str | None, list[tuple[float, int]]]] = {}
         self._lanes_of: list[list[list[tuple[float, int]]]] = [[] for _host in self.hosts]
-        self._loads = [self.load(index) for index in range(len(self.hosts))]
         for guest in problem.guests.values():
-            if guest.host in self.index:
-                self.put(guest, self.index[guest.host])
+            index = self.index.get(guest.host) if guest.host is not None else None
+            if index is not None:
+                self.where[guest.name] = index
+                self.rules.put(guest, index)
+                vcpus, memory, disk = self.amount(guest)
+                free = self.free[index]
+                free[0] -= vcpus
+                free[1] -= memory
+                free[2] -= disk
+        self._loads = [self.load(index) for index in range(len(self.hosts))]
 
     # -- what is where ------------------------------------------------------------------------------------------
+
+    def amount(self, guest: GuestState) -> Amount:
+        """What a guest of this problem needs, in whole numbers; worked out once."""
+        found = self._amounts.get(guest.name)
+        if found is None:
+            found = self._amounts[guest.name] = _amount(guest.demand)
+        return found
 
     def put(self, guest: GuestState, index: int) -> None:
         self.where[guest.name] = index
         self.rules.put(guest, index)
-        self._use(index, guest.demand, -1)
+        self._use(index, self.amount(guest), -1)
 
     def take(self, guest: GuestState, *, ghost: bool = False) -> int:
         """Take a guest away and return where it was."""
         index = self.where.pop(guest.name)
         self.rules.take(guest, index, ghost=ghost)
-        self._use(index, guest.demand, 1)
+        self._use(index, self.amount(guest), 1)
         return index
 
-    def _use(self, index: int, demand: Resources, sign: int) -> None:
-        vcpus, memory, disk = _amount(demand)
+    def _use(self, index: int, amount: Amount, sign: int) -> None:
+        vcpus, memory, disk = amount
         free = self.free[index]
         free[0] += sign * vcpus
         free[1] += sign * memory
@@ -94,14 +110,17 @@ class Board:
 
     def load_with(self, guest: GuestState, index: int) -> float:
         """The load after one more guest."""
-        demand = _amount(guest.demand)
-        parts = zip(self.free[index], demand, self.total[index], strict=True)
+        parts = zip(self.free[index], self.amount(guest), self.total[index], strict=True)
         return max((1 - (free - wish) / total for free, wish, total in parts if total > 0), default=1.0)
 
     # -- whether one more fits ----------------------------------------------------------------------------------
 
     def obstacle(self, guest: GuestState, index: int) -> Obstacle | None:
         """The first hard constraint that keeps the guest off the host; None: it fits."""
+        return self.forbidden(guest, index) or self._shortage(guest, index) or self._group(guest.name, index)
+
+    def forbidden(self, guest: GuestState, index: int) -> Obstacle | None:
+        """The first hard constraint that keeps the guest off the host whoever else is there."""
         host = self.hosts[index]
         if host.partition not in guest.on:
             return Obstacle("partition")
@@ -113,10 +132,10 @@ class Board:
         for rule in self.rules.pins.get(guest.name, ()):
             if host.name not in rule.hosts:
                 return Obstacle("pin", rule)
-        return self._shortage(guest.demand, index) or self._group(guest.name, index)
+        return None
 
-    def _shortage(self, demand: Resources, index: int) -> Obstacle | None:
-        for kind, wish, free in zip(KINDS, _amount(demand), self.free[index], strict=True):
+    def _shortage(self, guest: GuestState, index: int) -> Obstacle | None:
+        for kind, wish, free in zip(KINDS, self.amount(guest), self.free[index], strict=True):
             if wish > free and wish:
                 return Obstacle(kind, wish)
         return None
@@ -158,7 +177,7 @@ class Board:
     # -- the order in which hosts are tried -----------------------------------------------------------------------
 
     def candidates(self, guest: GuestState) -> t.Iterator[int]:
-        """Hosts that fit, best first: even spread, then fewest soft rules broken, then the emptiest.
+        """Hosts that fit, best first: even spread, then fewest soft rules broken, then the emptiest (`tight`: fullest).
 
         The caller may stop at any time; after the board changes the iterator is worthless.
         """
@@ -167,7 +186,7 @@ class Board:
             yield from self._ranked(guest)
             return
         for lane in self._ordered_lanes(guest):
-            for _load, index in lane:
+            for _load, index in reversed(lane) if self.tight else lane:
                 if self.obstacle(guest, index) is None:
                     yield index
 
@@ -180,7 +199,7 @@ class Board:
             even = counts[domains[index]] if domains else 0
             cost = self.rules.soft_cost(guest.name, index)
             first = (cost, even) if spread and spread.soft else (even, cost)
-            return (*first, self._loads[index], index)
+            return (*first, -self._loads[index] if self.tight else self._loads[index], index)
 
         fitting = [index for index in range(len(self.hosts)) if self.obstacle(guest, index) is None]
         return sorted(fitting, key=rank)

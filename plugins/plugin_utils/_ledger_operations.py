@@ -11,7 +11,7 @@ import typing as t
 from ._definition_units import UnitError, size
 from ._ledger_observe import nics_by_guest, released
 from ._ledger_outcome import Outcome, Refused, Stamp
-from ._ledger_rows import BuildRow, Changes, GuestRow, HostBuildRow, HostRow, LedgerState
+from ._ledger_rows import BuildRow, Changes, GuestRow, HostBuildRow, HostRow, LedgerState, newest_builds
 from ._model import Cluster
 
 
@@ -123,7 +123,10 @@ def _capacity_words(row: HostRow) -> str:
 
 
 def record_build(state: LedgerState, build: t.Mapping[str, t.Any], stamp: Stamp) -> Outcome:
-    """`build`: the fields of BuildRow; `created` may be left out. `created` of a known build stays."""
+    """`build`: the fields of BuildRow; `created` may be left out. What is recorded last is its image's current build:
+
+    `created` of a known build stays, unless another build became current meanwhile (a recipe was taken back).
+    """
     fields = {field.name: field for field in dataclasses.fields(BuildRow)}
     errors = [f"build: unknown key {key!r}; known keys: {', '.join(fields)}" for key in build if key not in fields]
     errors += [
@@ -139,7 +142,10 @@ def record_build(state: LedgerState, build: t.Mapping[str, t.Any], stamp: Stamp)
     if errors:
         raise Refused(errors)
     known = state.builds.get(build["build_id"])
-    created = known.created if known else build.get("created") or stamp.now
+    if known is None:
+        created = build.get("created") or stamp.now
+    else:
+        created = known.created if newest_builds(state)[known.image] == known else stamp.now
     row = BuildRow(**{"url": None, "manifest": {}, **build, "created": created})
     history = (
         () if known == row else (stamp.history("record_build", row.image, f"build {row.build_id}, {row.size} bytes"),)

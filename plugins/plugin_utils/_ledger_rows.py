@@ -72,7 +72,7 @@ class BuildRow:
     size: int  #: bytes of the file
     virtual_size: int
     url: str | None  #: where HostOSes fetch it
-    created: str
+    created: str  #: or when it became its image's current build again
     manifest: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)
 
 
@@ -167,3 +167,9 @@ class Changes:
     @property
     def empty(self) -> bool:
         return all(not getattr(self, field.name) for field in dataclasses.fields(self) if field.name != "history")
+
+
+def newest_builds(state: LedgerState) -> dict[str, BuildRow]:
+    """Image -> its newest build, which is its current one."""
+    ordered = sorted(state.builds.values(), key=lambda build: (build.created, build.build_id))
+    return {build.image: build for build in ordered}

@@ -15,6 +15,10 @@ import typing as t
 from ._model import Cluster, Resources
 
 
+class PlannerError(Exception):
+    """A question that cannot be answered; the message says what to ask instead."""
+
+
 @dataclasses.dataclass(frozen=True)
 class HostState:
     """A HostOS as the planner may use it."""
@@ -61,6 +65,7 @@ class Place:
     guest: str
     host: str
     reason: str
+    wave: int = 0  #: with which wave of the moves it may start there; 0: before them all
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,6 +95,8 @@ class Plan:
     stays: tuple[Stays, ...] = ()
     engine: str = "first-fit"
     notes: tuple[str, ...] = ()  #: e.g. "host node03 has no known capacity and takes nothing: run oscarv.virt.hostos"
+
+    details: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)  #: the answer as plain data, by verb
 
     @property
     def empty(self) -> bool:

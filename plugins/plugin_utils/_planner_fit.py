@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
 
 from ._constraints import Board
@@ -136,7 +137,7 @@ class _Search:
 
 
 def _reason(board: Board, guest: GuestState, index: int) -> str:
-    why = f"emptiest that fits, then {percent(board.load(index), 1)} full"
+    why = f"{'fullest' if board.tight else 'emptiest'} that fits, then {percent(board.load(index), 1)} full"
     spread = board.rules.spreads.get(guest.partition)
     if spread:
         domain = board.rules.domains(spread.level)[index]
@@ -169,7 +170,7 @@ def _why(guest: GuestState, bundle: list[GuestState], rejected: t.Mapping[str, s
         return "there is no HostOS"
     kinds: dict[str, int] = {}
     for reason in rejected.values():
-        kind = reason.split(":")[0]
+        kind = re.split(r": | \(", reason)[0]
         kinds[kind] = kinds.get(kind, 0) + 1
     most = sorted(kinds.items(), key=lambda item: (-item[1], item[0]))
     return "no HostOS fits: " + listing([f"{kind} ({counted(count, 'host')})" for kind, count in most], 3)

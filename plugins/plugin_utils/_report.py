@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import statistics
 import typing as t
 
 from . import _tolerate
@@ -31,12 +32,14 @@ def plain_plan(plan: Plan, *, details: int | None = None) -> dict[str, t.Any]:
         "stays": stays,
         "engine": plan.engine,
         "notes": list(plan.notes),
+        "details": dict(plan.details),
     }
 
 
 def after(problem: Problem, plan: Plan) -> Problem:
     """The problem's cluster once the plan is carried out."""
-    where = {place.guest: place.host for place in plan.places} | {move.guest: move.target for move in plan.moves}
+    where = {place.guest: place.host for place in plan.places}
+    where |= {move.guest: move.target for move in sorted(plan.moves, key=lambda move: move.wave)}
     guests = {
         name: dataclasses.replace(guest, host=where[name]) if name in where else guest
         for name, guest in problem.guests.items()
@@ -45,7 +48,10 @@ def after(problem: Problem, plan: Plan) -> Problem:
 
 
 def summary(problem: Problem) -> dict[str, t.Any]:
-    """A cluster in a few numbers; loads are the fullest of vCPUs, memory and disk, 1 is full."""
+    """A cluster in a few numbers; loads are the fullest of vCPUs, memory and disk, 1 is full.
+
+    `load_deviation` is the standard deviation of the hosts' loads: 0 is even.
+    """
     board = Board(problem)
     known = [index for index, host in enumerate(board.hosts) if host.capacity is not None]
     used = set(board.where.values())
@@ -55,7 +61,7 @@ def summary(problem: Problem) -> dict[str, t.Any]:
     if used and len(board.hosts) > 1:
         everybody = dict.fromkeys([(1, "host")], set(problem.cluster.guest_partitions))
         broken = _tolerate.check(problem, board, first_homeless, everybody).broken
-        lost = str(broken[0]).split(": ", 2)[-1] if broken else ""
+        lost = f"without {' and '.join(broken[0].lost)}, {broken[0].guest} fits nowhere" if broken else ""
     memory = [sum(board.total[index][1] for index in known), sum(board.free[index][1] for index in known)]
     return {
         "guests_placed": len(board.where),
@@ -65,6 +71,7 @@ def summary(problem: Problem) -> dict[str, t.Any]:
         "fullest_host": board.hosts[fullest].name if fullest is not None else None,
         "fullest_load": loads[board.hosts[fullest].name] if fullest is not None else None,
         "emptiest_load": min(loads.values(), default=None),
+        "load_deviation": round(statistics.pstdev(loads.values()), 4) if loads else None,
         "memory_total": memory[0],
         "memory_used": memory[0] - memory[1],
         "loss_of_any_host": {None: "-", "": "tolerated"}.get(lost, lost),
@@ -119,9 +126,18 @@ def _cluster_table(before: dict[str, t.Any], then: dict[str, t.Any], same: bool)
             f"{size(numbers['memory_used'])} of {size(numbers['memory_total'])}",
             "-" if fullest is None else f"{numbers['fullest_host']}, {percent(fullest, 1)}",
             "-" if fullest is None else percent(numbers["emptiest_load"], 1),
+            "-" if fullest is None else f"{numbers['load_deviation'] * 100:.1f} %",
             str(numbers["loss_of_any_host"]),
         ]
 
-    names = ["guests placed", "hosts used", "memory used", "fullest host", "emptiest host", "loss of any one host"]
+    names = [
+        "guests placed",
+        "hosts used",
+        "memory used",
+        "fullest host",
+        "emptiest host",
+        "uneven by",
+        "loss of any one host",
+    ]
     columns = [names, column(before)] if same else [names, column(before), column(then)]
     return table(("CLUSTER", "NOW") if same else ("CLUSTER", "BEFORE", "AFTER"), list(zip(*columns, strict=True)))

@@ -116,8 +116,10 @@ class RuleBook:
         return any(guest in book for book in (self.hard, self.soft, self.pins, self.soft_pins))
 
     def put(self, guest: GuestState, index: int) -> None:
-        for group in (*self.hard.get(guest.name, ()), *self.soft.get(guest.name, ())):
-            group.add(guest.name, index)
+        for book in (self.hard, self.soft):
+            if guest.name in book:
+                for group in book[guest.name]:
+                    group.add(guest.name, index)
         if guest.partition in self.spreads:
             self.spread_counts[guest.partition][self._spread_domain(guest, index)] += 1
 

@@ -11,10 +11,9 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ._assign import newest_builds
 from ._assign_problem import ask
 from ._constraints import KINDS, Board
-from ._ledger_rows import GuestRow, LedgerState
+from ._ledger_rows import GuestRow, LedgerState, newest_builds
 from ._ledger_seen import SeenGuest, Sight, read_sights
 from ._model import Cluster, Guest
 from ._specs import nics_of

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """`tolerate`: after any loss of k hosts (racks, ...) every guest of the partition can be placed again within the rules.
 
-A loss is tried by taking the lost guests off the board and placing them by first fit. So "yes" is proved; "no" means
-that first fit found no way. More losses than BOUND are not all tried: the fullest are, and the answer says so.
+A loss is tried by taking the lost guests off the board and placing them; nobody else is moved. "Yes" has a witness for
+each loss; "no" names a loss and why nothing can place its guests; where neither is found, or more losses are possible
+than BOUND (the fullest are tried), the answer is "unknown" with the bound that was reached.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ import typing as t
 from ._constraints import Board
 from ._plan import GuestState, HostState, Problem
 from ._rules import HOST
+from ._tolerate_proof import STEPS, Refusal, impossible, search
 
 #: Losses tried for one clause; all single hosts of the largest cluster and all pairs of racks stay below it.
 BOUND = 2000
+#: Losses of one clause that may stay without an answer before the others are not tried.
+DOUBTS = 3
 
 #: Puts guests on the board and names the first that fits nowhere.
 Fit = t.Callable[[Board, t.Sequence[GuestState]], t.Optional[str]]
@@ -27,13 +31,14 @@ Fit = t.Callable[[Board, t.Sequence[GuestState]], t.Optional[str]]
 
 @dataclasses.dataclass(frozen=True)
 class Broken:
-    """A clause that does not hold: the loss that breaks it and a guest that then fits nowhere."""
+    """A clause that does not hold, or not for all that was found: the loss and a guest that then has no place."""
 
     lose: int
     of: str
     lost: tuple[str, ...]
     guest: str
     partition: str
+    proof: str = ""  #: why no way exists; empty: none was found, but there may be one
 
     @property
     def clause(self) -> tuple[int, str]:
@@ -41,16 +46,25 @@ class Broken:
 
     def __str__(self) -> str:
         what = " and ".join(self.lost)
-        return (
-            f"tolerate {{lose: {self.lose}, of: {self.of}}}: if {what} is lost, guest {self.guest} of partition "
-            f"{self.partition} fits nowhere"
-        )
+        loss = f"tolerate {{lose: {self.lose}, of: {self.of}}}: if {what} is lost, "
+        if self.proof:
+            return f"{loss}guest {self.guest} of partition {self.partition} fits nowhere ({self.proof})"
+        return f"{loss}no place was found for guest {self.guest} of partition {self.partition} within {STEPS} steps"
 
 
 @dataclasses.dataclass(frozen=True)
 class Verdict:
     broken: tuple[Broken, ...] = ()
     notes: tuple[str, ...] = ()  #: clauses that were not tried for every loss
+    #: (lose, of, what is lost) -> guest -> host that takes it, for every loss that was survived; if asked for
+    witness: t.Mapping[tuple[int, str, tuple[str, ...]], t.Mapping[str, str]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def answer(self) -> str:
+        """yes: after any loss all fit; no: one loss is proved to break it; unknown: neither within the bounds."""
+        if any(broken.proof for broken in self.broken):
+            return "no"
+        return "unknown" if self.broken or self.notes else "yes"
 
 
 def clauses(problem: Problem) -> dict[tuple[int, str], set[str]]:
@@ -71,14 +85,17 @@ def check(
     board: Board,
     fit: Fit,
     wanted: t.Mapping[tuple[int, str], t.Collection[str]] | None = None,
+    *,
+    witness: bool = False,
 ) -> Verdict:
     """Try the losses of every clause on the board, which is as before afterwards.
 
-    `wanted` asks for other clauses than those of the definition.
+    `wanted` asks for other clauses than those of the definition; `witness` for the places after each loss.
     """
     guests = problem.guests
     broken: list[Broken] = []
     notes: list[str] = []
+    places: dict[tuple[int, str, tuple[str, ...]], t.Mapping[str, str]] = {}
     by_host: dict[int, list[GuestState]] = {}
     for name, index in board.where.items():
         by_host.setdefault(index, []).append(guests[name])
@@ -91,6 +108,7 @@ def check(
             notes.append(f"{clause}: {losses} losses are possible, only the fullest {BOUND} were tried")
         guests_in = {name: sum(len(by_host.get(i, ())) for i in indexes) for name, indexes in domains.items()}
         order = sorted(domains, key=lambda name: (-guests_in[name], name))
+        doubts: list[Broken] = []
         for lost in itertools.islice(itertools.combinations(order, size), BOUND):
             homeless = [
                 guest
@@ -99,11 +117,19 @@ def check(
                 for guest in by_host.get(index, ())
                 if guest.partition in partitions
             ]
-            victim = _try(board, [i for name in lost for i in domains[name]], homeless, fit)
-            if victim is not None:
-                broken.append(Broken(lose, of, tuple(sorted(lost)), victim, guests[victim].partition))
+            found = _try(board, [i for name in lost for i in domains[name]], homeless, fit)
+            if not isinstance(found, Refusal):
+                if witness:
+                    places[lose, of, tuple(sorted(lost))] = found
+                continue
+            doubts.append(
+                Broken(lose, of, tuple(sorted(lost)), found.guest, guests[found.guest].partition, found.proof)
+            )
+            if found.proof or len(doubts) >= DOUBTS:
                 break
-    return Verdict(tuple(broken), tuple(notes))
+        if doubts:
+            broken.append(doubts[-1] if doubts[-1].proof else doubts[0])
+    return Verdict(tuple(broken), tuple(notes), places)
 
 
 def _domains(board: Board, level: str) -> dict[str, list[int]]:
@@ -115,19 +141,45 @@ def _domains(board: Board, level: str) -> dict[str, list[int]]:
     return found
 
 
-def _try(board: Board, lost: t.Sequence[int], homeless: t.Sequence[GuestState], fit: Fit) -> str | None:
-    """The first guest that fits nowhere when these hosts are lost, None if all do."""
+def _try(board: Board, lost: t.Sequence[int], homeless: t.Sequence[GuestState], fit: Fit) -> dict[str, str] | Refusal:
+    """Where the guests go when these hosts are lost, or why no place is known for one of them."""
     if not homeless:
-        return None
+        return {}
     was = {index: board.closed[index] for index in lost}
     for index in lost:
         board.closed[index] = "lost"
     home = {guest.name: board.take(guest) for guest in homeless}
-    victim = fit(board, homeless)
+    refusal = _refusal(board, homeless, fit)
+    where = {guest.name: board.hosts[board.where[guest.name]].name for guest in homeless if guest.name in board.where}
     for guest in homeless:
         if guest.name in board.where:
             board.take(guest)
         board.put(guest, home[guest.name])
     for index, reason in was.items():
         board.closed[index] = reason
-    return victim
+    return where if refusal is None else refusal
+
+
+def _refusal(board: Board, homeless: t.Sequence[GuestState], fit: Fit) -> Refusal | None:
+    """Place them on the emptiest hosts, else on the fullest, else by search; None: they are on the board."""
+    victim = fit(board, homeless)
+    if victim is None:
+        return None
+    _clear(board, homeless)
+    refusal = impossible(board, homeless)
+    if refusal is not None:
+        return refusal
+    board.tight = True
+    tight = fit(board, homeless)
+    board.tight = False
+    if tight is None:
+        return None
+    _clear(board, homeless)
+    found = search(board, homeless)
+    return found if found is None or found.proof else Refusal(victim, "")
+
+
+def _clear(board: Board, guests: t.Sequence[GuestState]) -> None:
+    for guest in guests:
+        if guest.name in board.where:
+            board.take(guest)

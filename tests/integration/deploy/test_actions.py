@@ -126,10 +126,49 @@ def test_what_placement_cannot_do_it_says(folder: Folder) -> None:
     def ask(**arguments: t.Any) -> Run:
         return folder.tasks({"oscarv.virt.placement": arguments})
 
-    ask(verb="balance").fails("verb balance: not yet; this planner can place, evacuate, explain")
+    ask(verb="relieve").fails("threshold")
+    ask(verb="relieve", threshold=0).fails("threshold: found 0; allowed: 1 or more")
+    ask(verb="relieve", threshold=120).fails("threshold")
+    ask(verb="move", select=["wn1"], to="node9").fails("there is no HostOS node9 in cluster tact")
+    ask(verb="what_if", add={"count": 1, "like": "node9"}).fails("there is no HostOS 'node9'")
+    ask(verb="what_if", fit="nobody").fails("no guest of a partition 'nobody'")
     ask(verb="evacuate").fails("hosts")
     ask(verb="evacuate", hosts=["rack9"]).fails("no HostOS, host partition or enclosure of cluster tact is called so")
     ask(verb="evacuate", hosts=["node1"], moves_per_host=0).fails("moves_per_host: found 0")
+
+
+def test_every_question_is_answered_and_nothing_changes(folder: Folder) -> None:
+    folder.record_build()
+    folder.tasks(ASSIGN).ok()
+    before = ledger(folder)
+
+    def ask(**arguments: t.Any) -> dict[str, t.Any]:
+        return folder.result("placement", arguments)
+
+    packed = ask(verb="consolidate")
+    assert {move["target"] for move in packed["plan"]["moves"]} == {packed["plan"]["moves"][0]["target"]}
+    assert (packed["before"]["hosts_used"], packed["after"]["hosts_used"]) == (2, 1)
+    assert "hosts" in " ".join(packed["plan"]["notes"]) and packed["plan"]["engine"]
+    relieved = ask(verb="relieve", threshold=90)
+    assert relieved["plan"]["moves"] == []
+    assert len(ask(verb="balance", moves=1)["plan"]["moves"]) <= 1
+    moved = ask(verb="move", select=["wn1"], to="node2")
+    assert [(m["guest"], m["target"]) for m in moved["plan"]["moves"]] == [("wn1", "node2")]
+    lost = ask(verb="what_if", lose=["node1"], fit="workers")
+    assert {place["host"] for place in lost["plan"]["places"]} == {"node2"}
+    assert lost["plan"]["details"]["lost"] == ["node1"] and lost["plan"]["details"]["fit"]["count"] > 0
+    more = ask(verb="what_if", add={"count": 2, "like": "node1"}, fit="workers")
+    assert more["plan"]["details"]["fit"]["count"] > lost["plan"]["details"]["fit"]["count"]
+    why = ask(verb="explain", select=["wn1"])["plan"]["details"]["wn1"]
+    assert [choice["host"] for choice in why] == ["node1", "node2"] and why[0]["rank"]
+    assert ledger(folder) == before
+
+
+def test_contradictory_rules_are_refused_with_their_lines(folder: Folder) -> None:
+    folder.record_build()
+    folder.data["rules"] = [{"apart": ["wn1", "wn2"], "over": "host"}, {"together": ["wn1", "wn2"], "over": "host"}]
+    folder.write()
+    folder.tasks(ASSIGN).fails("apart wn1, wn2", "together wn1, wn2", ".oscarv.yml:")
 
 
 # -- the playbook plan --------------------------------------------------------------------------------------------
@@ -145,5 +184,7 @@ def test_plan_shows_and_writes_and_changes_nothing(folder: Folder) -> None:
     assert [place["guest"] for place in plan["places"]] == ["wn1", "wn2", "wn3"]
     assert not (folder.path / ".oscarv").exists()
     out.unlink()
+    asked = folder.playbook("oscarv.virt.plan", "-e", "oscarv_verb=what_if", "-e", "oscarv_fit=workers").ok()
+    assert "more guests of workers" in asked.text
     run = folder.playbook("oscarv.virt.plan", "--check").ok()
     assert run.changed == {"localhost": 0, "node1": 0} and not out.exists()

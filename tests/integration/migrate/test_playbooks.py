@@ -136,6 +136,24 @@ def test_evacuate_tells_who_stays_and_fails(cluster: Rack, beacons: Beacons) -> 
         assert consistent(cluster, name) == "node01"
 
 
+def test_rebalance_packs_guests_while_they_run(cluster: Rack, beacons: Beacons) -> None:
+    cluster.play("oscarv.virt.migrate", oscarv_select="p2", oscarv_to="node02")
+    before = cluster.picture("tplay"), info(cluster)
+    predicted = cluster.play("oscarv.virt.rebalance", "--check", oscarv_goal="consolidate")
+    assert predicted.changed and len([line for line in said(predicted.text) if "would be moved" in line]) == 1
+    assert (cluster.picture("tplay"), info(cluster)) == before
+    begin = time.monotonic()
+    cluster.play("oscarv.virt.rebalance", oscarv_goal="consolidate")
+    beacons.uninterrupted(MACS["p2"], begin)
+    assert len({consistent(cluster, name) for name in ("p1", "p2", "p3")}) == 1
+    again = cluster.play("oscarv.virt.rebalance", oscarv_goal="consolidate")
+    assert not again.changed and said(again.text) == ["Nothing to move: every guest is where it should be."]
+    refused = cluster.play("oscarv.virt.rebalance", good=False, oscarv_goal="tidy")
+    assert "oscarv_goal=relieve" in refused.text
+    for name in ("p1", "p2", "p3"):
+        cluster.play("oscarv.virt.migrate", oscarv_select=name, oscarv_to="node01")
+
+
 # -- interrupted -------------------------------------------------------------------------------------------------------
 
 

@@ -128,6 +128,17 @@ def test_a_build_is_recorded_once(cluster: Cluster) -> None:
     assert (moved.url, moved.created) == ("http://other/x", ledgers.NOW)
 
 
+def test_a_build_that_is_made_again_by_an_older_recipe_is_the_current_one(cluster: Cluster) -> None:
+    other = {**BUILD_FIELDS, "build_id": "f" * 64, "recipe_id": "e" * 64}
+    state = again(ledgers.state(), lambda state: operations.record_build(state, BUILD_FIELDS, S))
+    state = again(state, lambda state: operations.record_build(state, other, AFTERWARDS))
+    assert rows.newest_builds(state)[other["image"]].build_id == "f" * 64
+    later = dataclasses.replace(AFTERWARDS, now="2031-01-01T00:00:00Z")
+    state = again(state, lambda state: operations.record_build(state, BUILD_FIELDS, later))
+    assert rows.newest_builds(state)[other["image"]].build_id == ledgers.BUILD
+    assert effective(state, operations.record_build(state, BUILD_FIELDS, AFTERWARDS).changes).empty
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

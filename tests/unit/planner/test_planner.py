@@ -12,8 +12,8 @@ import random
 import pytest
 from ansible_collections.oscarv.virt.plugins.plugin_utils._checker import complaints
 from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Resources, Rule, Spread, Tolerate
-from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Place, Plan, Problem
-from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import LATER_VERBS, PlannerError, solve
+from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Place, Plan, PlannerError, Problem
+from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import solve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from problems import GIB, brute_force, guest, host, problem, problems
@@ -262,12 +262,6 @@ def test_explain_says_for_each_host_why_or_why_not() -> None:
     )
 
 
-@pytest.mark.parametrize("verb", LATER_VERBS)
-def test_verbs_of_later_say_not_yet(verb: str) -> None:
-    with pytest.raises(PlannerError, match=f"{verb}: not yet"):
-        solve(problem([host("h1")], [], verb=verb))
-
-
 def test_unknown_verbs_and_subjects_are_refused() -> None:
     with pytest.raises(PlannerError, match="there is no such verb"):
         solve(problem([host("h1")], [], verb="fly"))
@@ -295,3 +289,54 @@ def test_the_worked_example_of_the_docs() -> None:
     )
     careful = solve(problem(hosts, guests, spread=Spread("rack"), tolerate=[Tolerate(1, "rack")]))
     assert sorted(placed(careful)) == ["wn1", "wn2", "wn3", "wn4"]
+
+
+# -- move -----------------------------------------------------------------------------------------------------------
+
+
+def test_guests_go_where_they_are_asked_to_unless_a_rule_keeps_them_away() -> None:
+    hosts = [host("h1"), host("h2", memory=3), host("h3", closed="is in maintenance: disks")]
+    guests = [
+        guest("a", host="h1"),
+        guest("b", host="h1"),
+        guest("c", host="h2"),
+        guest("big", host="h1", memory=4),
+        guest("new"),
+        guest("busy", host="h1", frozen="it is being moved"),
+    ]
+    rules = [Rule("apart", ("b", "c"))]
+    asked = problem(hosts, guests, rules, verb="move", subjects=tuple(g.name for g in guests), options={"to": "h2"})
+    plan = solve(asked)
+    assert complaints(asked, plan) == []
+    assert [(m.guest, m.source, m.target) for m in plan.moves] == [("a", "h1", "h2")]
+    why = {stay.guest: stay.reason for stay in plan.stays}
+    assert set(why) == {"b", "big", "new", "busy"}
+    assert "a place on h2: rule apart b, c over host" in why["b"]
+    assert "memory: needs 4 GiB" in why["big"]
+    closed = solve(dataclasses.replace(asked, subjects=("a",), options={"to": "h3"}))
+    assert closed.stays[0].reason == "h3 is in maintenance: disks"
+    with pytest.raises(PlannerError, match="no HostOS h9"):
+        solve(dataclasses.replace(asked, options={"to": "h9"}))
+
+
+def test_guests_that_must_be_together_may_only_move_together() -> None:
+    asked = problem(
+        [host("h1"), host("h2")],
+        [guest("a", host="h1"), guest("b", host="h1")],
+        [Rule("together", ("a", "b"))],
+        verb="move",
+        subjects=("a", "b"),
+        options={"to": "h2"},
+    )
+    assert len(solve(asked).moves) == 2 and complaints(asked, solve(asked)) == []
+    alone = solve(dataclasses.replace(asked, subjects=("a",)))
+    assert not alone.moves and "rule together a, b" in alone.stays[0].reason
+
+
+@settings(max_examples=200, deadline=None)
+@given(problems(), st.data())
+def test_no_move_that_was_asked_for_breaks_a_constraint(asked: Problem, data: st.DataObject) -> None:
+    names = data.draw(st.permutations(sorted(asked.guests)))
+    to = data.draw(st.sampled_from(sorted(asked.hosts)))
+    asked = dataclasses.replace(asked, verb="move", subjects=tuple(names), options={"to": to})
+    assert complaints(asked, solve(asked)) == []
