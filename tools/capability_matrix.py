@@ -55,7 +55,8 @@ HEAD = """\
 
 Made from the drivers' own code by `tools/capability_matrix.py`. What a HostOS really can is measured: `hostos_info`
 returns it with reasons, and what a HostOS lacks is refused before anything changes. The columns of Xen are those of
-Debian 12's hypervisor on a CPU with nested paging (HAP).
+Debian 12's hypervisor on a CPU with nested paging (HAP). A "yes" is the driver's word, not
+what was seen: that stands in [the how-to](../how-to/xen.md#what-was-not-seen).
 """
 
 
