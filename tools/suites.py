@@ -25,13 +25,13 @@ LOGS = TOP / ".build" / "suites"
 
 #: name -> (command, limit in minutes)
 SUITES: dict[str, tuple[str, float]] = {
-    "lint": ("tools/lint", 5),
-    "unit": ("python -m pytest tests/unit -n 2", 8),
-    "sanity": ("tools/sanity", 10),
-    "docs": ("tools/docs --check", 5),
-    "importer": ("tools/importer", 5),
-    "cores": ("tools/cores && tools/cores-newest", 12),
-    "ledger": ("python -m pytest tests/integration/ledger -m 'not long'", 20),
+    "lint": ("tools/lint", 15),
+    "unit": ("python -m pytest tests/unit -n 2", 25),
+    "sanity": ("tools/sanity", 25),
+    "docs": ("tools/docs --check", 15),
+    "importer": ("tools/importer", 15),
+    "cores": ("tools/cores && tools/cores-newest", 40),
+    "ledger": ("python -m pytest tests/integration/ledger -m 'not long'", 30),
     "integration": (
         "python -m pytest tests/integration -m 'not long' --ignore tests/integration/ledger --durations=15",
         45,
@@ -46,7 +46,7 @@ BESIDE = {"lint", "unit", "sanity", "docs", "importer", "cores", "ledger"}
 #: Compares the machine before and after: nothing may run beside it.
 ALONE = {"demo"}
 #: Lets others go first. Linux groups by session, and the group's own priority is what counts between groups.
-YIELD = "renice -n 10 $$ >/dev/null; echo 10 2>/dev/null >/proc/self/autogroup || true; "
+YIELD = "renice -n 19 $$ >/dev/null; echo 19 2>/dev/null >/proc/self/autogroup || true; "
 GROUPS: dict[str, list[str]] = {
     "check": ["lint", "unit"],
     "test": [name for name in SUITES if name not in ("long", "xen")],

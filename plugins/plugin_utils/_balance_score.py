@@ -7,8 +7,8 @@
           + sum over rules of weight * guests that stand where the rule does not want them
 
 Hosts are compared only with hosts that can exchange guests with them. Running sums of fill and of its square make the
-effect of a move a matter of two hosts. It is the score of Ganeti's `hbal` for the metrics that our model has, so with
-`HBAL_WEIGHTS` both judge alike.
+effect of a move a matter of two hosts. It is the score of Ganeti's `hbal` for the metrics of our model: with hbal's
+weights (tests/bench/bench_balance.py) both print the same number.
 """
 
 from __future__ import annotations

@@ -35,15 +35,21 @@ def complaints(problem: Problem, plan: Plan, *, always_together: bool = False) -
     allowed = set(_pairs_apart(problem, {name: {host} for name, host in start.items()}))
     now = dict(start)
     whole = [rule for rule in problem.cluster.rules if not list(_torn(problem, (rule,), start, set(start)))]
+    during: dict[str, set[str]] = {name: {host} for name, host in now.items()}
+    on: dict[str, set[str]] = collections.defaultdict(set)
+    for name, host in now.items():
+        on[host].add(name)
     for number in sorted(waves):
-        during: dict[str, set[str]] = {name: {host} for name, host in now.items()}
         for guest, target in waves[number]:
             found += _entry(problem, plan, guest, target)
             during.setdefault(guest, set()).add(target)
-        found += [f"wave {number}: {text}" for text in _overfull(problem, during, waves[number])]
+            on[target].add(guest)
+        found += [f"wave {number}: {text}" for text in _overfull(problem, on, waves[number])]
         found += [f"wave {number}: {text}" for text in _pairs_apart(problem, during) if text not in allowed]
         for guest, target in waves[number]:
-            now[guest] = target
+            for left in during[guest] - {target}:
+                on[left].discard(guest)
+            now[guest], during[guest] = target, {target}
         if always_together and number:
             steps = {guest for guest, _target in waves[number]}
             found += [f"after wave {number}: {text}" for text in _torn(problem, whole, now, steps)]
@@ -102,16 +108,12 @@ def _entry(problem: Problem, plan: Plan, name: str, target: str) -> t.Iterator[s
 
 
 def _overfull(
-    problem: Problem, during: t.Mapping[str, set[str]], steps: t.Sequence[tuple[str, str]]
+    problem: Problem, on: t.Mapping[str, t.Collection[str]], steps: t.Sequence[tuple[str, str]]
 ) -> t.Iterator[str]:
     """Hosts that get more of something than they have; one that is overfull may still get who needs none of it."""
     arriving: dict[str, list[str]] = collections.defaultdict(list)
     for name, target in steps:
         arriving[target].append(name)
-    on: dict[str, list[str]] = collections.defaultdict(list)
-    for name, hosts in during.items():
-        for host in hosts & set(arriving):
-            on[host].append(name)
     for target in sorted(arriving):
         state = problem.hosts[target]
         if state.capacity is None:

@@ -52,6 +52,7 @@ class Board:
             [whole - used for whole, used in zip(total, _amount(host.foreign), strict=True)]
             for host, total in zip(self.hosts, self.total, strict=True)
         ]
+        self.whole = [max(1, sum(total[kind] for total in self.total)) for kind in range(3)]  #: of all hosts together
         self.rules = RuleBook(problem)
         self.tight = False  #: candidates: the fullest host first instead of the emptiest
         self._amounts: dict[str, Amount] = {}
@@ -105,8 +106,13 @@ class Board:
 
     def load(self, index: int) -> float:
         """The fullest of vCPUs, memory and disk: 0 is empty, 1 is full."""
-        pairs = zip(self.free[index], self.total[index], strict=True)
-        return max((1 - free / total for free, total in pairs if total > 0), default=1.0)
+        (vcpus, memory, disk), (all_vcpus, all_memory, all_disk) = self.free[index], self.total[index]
+        best = 1 - memory / all_memory if all_memory > 0 else None  # written out: this is asked most of all
+        if all_vcpus > 0 and (best is None or 1 - vcpus / all_vcpus > best):
+            best = 1 - vcpus / all_vcpus
+        if all_disk > 0 and (best is None or 1 - disk / all_disk > best):
+            best = 1 - disk / all_disk
+        return 1.0 if best is None else best
 
     def load_with(self, guest: GuestState, index: int) -> float:
         """The load after one more guest."""

@@ -50,7 +50,7 @@ def _ordered(board: Board, guests: t.Sequence[GuestState]) -> list[list[GuestSta
     """Bundles in the order of placing: those under rules first, then by size; names decide between equals."""
     if not guests:
         return []
-    whole = [max(1, sum(total[kind] for total in board.total)) for kind in range(3)]
+    whole = board.whole
 
     def weight(guest: GuestState) -> float:
         demand = guest.demand

@@ -18,7 +18,9 @@ from ._planner_eject import Ejector
 
 #: Hosts that are looked at together, and equal guests times hosts beyond which fewer are.
 HOSTS = 30
-CELLS = 6000
+CELLS = 2000
+#: The same for the bound over all hosts.
+BOUND_CELLS = 1000
 #: Nodes of the search for the best whole numbers.
 NODES = 200
 UNPLACED = 1000.0  #: one guest without a place is worse than so many moves
@@ -66,7 +68,7 @@ def least(ejector: Ejector, homeless: t.Collection[str]) -> int:
     """At least so many guests must move for all homeless to fit: the model over all hosts without any rule."""
     every = range(len(ejector.board.hosts))
     kinds = _kinds(ejector, every, homeless, rules=False)
-    if not kinds or len(kinds) * len(every) > CELLS:
+    if not kinds or len(kinds) * len(every) > BOUND_CELLS:
         return 0
     bound = _solve(ejector.board, every, kinds)[1]
     return max(0, math.ceil(bound - len(homeless) - 1e-6))

@@ -148,24 +148,48 @@ def _try(board: Board, lost: t.Sequence[int], homeless: t.Sequence[GuestState], 
     was = {index: board.closed[index] for index in lost}
     for index in lost:
         board.closed[index] = "lost"
-    home = {guest.name: board.take(guest) for guest in homeless}
-    refusal = _refusal(board, homeless, fit)
-    where = {guest.name: board.hosts[board.where[guest.name]].name for guest in homeless if guest.name in board.where}
-    for guest in homeless:
-        if guest.name in board.where:
+    home = {guest.name: board.where[guest.name] for guest in homeless}
+    found: dict[str, str] | Refusal | None = _first(board, homeless, home, fit)
+    if found is None:
+        for guest in homeless:
             board.take(guest)
-        board.put(guest, home[guest.name])
+        refusal = _refusal(board, homeless, fit)
+        found = refusal or _places(board, homeless)
+        _clear(board, homeless)
+        for guest in homeless:
+            board.put(guest, home[guest.name])
     for index, reason in was.items():
         board.closed[index] = reason
-    return where if refusal is None else refusal
+    return found
+
+
+def _first(
+    board: Board, homeless: t.Sequence[GuestState], home: t.Mapping[str, int], fit: Fit
+) -> dict[str, str] | None:
+    """Places by the fit alone, which is nearly always enough; the board is as before afterwards.
+
+    Who no rule and no spread counts need not be taken off its lost host first: nobody else can use that anyway.
+    """
+    rules = board.rules
+    counted = [guest for guest in homeless if rules.bound(guest.name) or guest.partition in rules.spreads]
+    for guest in counted:
+        board.take(guest)
+    found = _places(board, homeless) if fit(board, homeless) is None else None
+    for guest in homeless:
+        if board.where.get(guest.name, home[guest.name]) != home[guest.name]:
+            board.take(guest)
+        board.where[guest.name] = home[guest.name]
+    for guest in counted:
+        board.put(guest, home[guest.name])
+    return found
+
+
+def _places(board: Board, guests: t.Sequence[GuestState]) -> dict[str, str]:
+    return {guest.name: board.hosts[board.where[guest.name]].name for guest in guests}
 
 
 def _refusal(board: Board, homeless: t.Sequence[GuestState], fit: Fit) -> Refusal | None:
-    """Place them on the emptiest hosts, else on the fullest, else by search; None: they are on the board."""
-    victim = fit(board, homeless)
-    if victim is None:
-        return None
-    _clear(board, homeless)
+    """Place who the emptiest hosts do not take on the fullest, else by search; None: they are on the board."""
     refusal = impossible(board, homeless)
     if refusal is not None:
         return refusal
@@ -176,7 +200,7 @@ def _refusal(board: Board, homeless: t.Sequence[GuestState], fit: Fit) -> Refusa
         return None
     _clear(board, homeless)
     found = search(board, homeless)
-    return found if found is None or found.proof else Refusal(victim, "")
+    return found if found is None or found.proof else Refusal(tight, "")
 
 
 def _clear(board: Board, guests: t.Sequence[GuestState]) -> None:

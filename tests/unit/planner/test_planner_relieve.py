@@ -208,6 +208,20 @@ def test_a_hard_spread_stays_as_even() -> None:
     guests = [guest(f"a{n}", memory=4, host="h1") for n in range(2)] + [guest(f"b{n}", host="h3") for n in range(2)]
     assert {move.target for move in relieve(ask(hosts, guests, 0.8)).moves} == {"h3"}
     assert {move.target for move in relieve(ask(hosts, guests, 0.8, spread=Spread("rack"))).moves} == {"h2"}
+    only_uneven = relieve(ask([hosts[0], hosts[2]], guests, 0.8, spread=Spread("rack")))
+    assert only_uneven.moves == () and said(only_uneven)[3] == 1
+
+
+def test_nobody_comes_near_a_guest_that_must_be_apart_and_still_leaves() -> None:
+    """a leaves rack r1; before it is gone, b must not come to another host of r1."""
+    hosts = [host("h1", memory=4, enclosures=RACK1), host("h4", memory=6, enclosures=RACK1)]
+    hosts += [host("h2", memory=4, enclosures=RACK2), host("h3", memory=16, enclosures=(("rack", "r3"),))]
+    guests = [guest("a", memory=4, host="h1"), guest("b", memory=4, host="h2")]
+    pins = [Rule("pin", ("a",), hosts=("h1", "h3")), Rule("pin", ("b",), hosts=("h2", "h4"))]
+    asked = ask(hosts, guests, 0.8, rules=[Rule("apart", ("a", "b"), over="rack"), *pins])
+    plan = relieve(asked)
+    assert complaints(asked, plan) == []
+    assert [(move.guest, move.target) for move in plan.moves] == [("a", "h3")] and said(plan)[3] == 1
 
 
 def test_a_tolerance_that_holds_is_not_given_up() -> None:

@@ -45,8 +45,11 @@ def after(asked: Problem, lost: set[str]) -> tuple[Problem, list[GuestState]]:
 
 def survives(asked: Problem, lost: set[str]) -> bool:
     left, homeless = after(asked, lost)
+    racked = {n for r in asked.cluster.rules if r.over == "rack" and r.kind != "pin" and not r.soft for n in r.guests}
 
     def broken(choice: dict[str, str]) -> bool:
+        if any(not left.hosts[there].enclosures for name, there in choice.items() if name in racked):
+            return True  # the checker cannot see it for a lonely guest
         return bool(complaints(left, Plan(places=tuple(Place(g, h, "") for g, h in choice.items()))))
 
     return brute_force(left, homeless, broken)
@@ -85,6 +88,17 @@ def test_the_search_finds_what_neither_fit_does_and_without_it_the_answer_is_unk
     assert "no place was found for guest" in str(verdict.broken[0]) and "within 300 steps" in str(verdict.broken[0])
     monkeypatch.undo()
     assert check(hard).answer == "yes"
+
+
+def test_gaps_that_are_just_enough_are_no_proof() -> None:
+    hosts = [host("h1", vcpus=99, memory=99), host("h2", vcpus=4, memory=10), host("h3", vcpus=3, memory=10)]
+    sizes = (2, 2, 2, 2, 3, 4, 5)
+    guests = [guest(f"g{n}", memory=size, disk=0) for n, size in enumerate(sizes)]
+    asked = problem(hosts, guests)
+    assert _tolerate_proof.impossible(Board(asked), list(asked.guests.values())[4:]) is None
+    board = Board(dataclasses.replace(asked, hosts={n: h for n, h in asked.hosts.items() if n != "h1"}))
+    assert _tolerate_proof.impossible(board, list(asked.guests.values())) is None
+    assert _tolerate_proof.search(board, list(asked.guests.values())) is None and len(board.where) == 7
 
 
 def refusals() -> t.Iterator[t.Any]:
