@@ -88,7 +88,7 @@ def identity(cluster: Cluster, guest: str) -> dict[str, t.Any]:
 
 
 def machine(name: str) -> t.Any:
-    """A HostOS or guest as testinfra has it, reached the way the inventory says; by ssh itself, for Python is slow here.
+    """A HostOS or guest as testinfra has it, reached the way the inventory says; by ssh, for Python is slow there.
 
     Connections to HostOSes are shared. A guest's is not: it would hang on where the guest was.
     """
