@@ -13,9 +13,12 @@ import typing as t
 import xml.etree.ElementTree as ET
 
 from . import _kvm_xml, _xen_xml
-from ._kvm_parse import serial_of
+from ._kvm_parse import Boot, serial_of
 from ._kvm_xml import element
-from ._spec import NicSpec
+from ._paths import kernel_paths
+from ._spec import GuestSpec, NicSpec
+
+_BOOT = ("kernel", "initrd", "cmdline")
 
 
 class Dialect(abc.ABC):
@@ -43,6 +46,14 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def put_seed(self, domain: ET.Element, path: str | None) -> None:
         """Insert a seed, or (None) take it out, in a persistent configuration."""
+
+    @abc.abstractmethod
+    def command_line(self, text: str) -> str:
+        """The command line of a build's kernel as this hypervisor's guests get it."""
+
+    @abc.abstractmethod
+    def put_boot(self, domain: ET.Element, boot: Boot | None) -> None:
+        """Boot a build's kernel, or (None) the disk, in a persistent configuration."""
 
     @abc.abstractmethod
     def shutdown_flags(self, lib: t.Any) -> int:
@@ -83,6 +94,14 @@ class Kvm(Dialect):
         if path is not None:
             drive.insert(1, element("source", file=path))
 
+    def command_line(self, text: str) -> str:
+        return text
+
+    def put_boot(self, domain: ET.Element, boot: Boot | None) -> None:
+        system = _system(domain)
+        if boot is not None:
+            system.extend(_kvm_xml.boot_elements(boot))
+
     def shutdown_flags(self, lib: t.Any) -> int:
         return int(lib.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
 
@@ -115,6 +134,17 @@ class Xen(Dialect):
         if path is not None:
             devices.append(_xen_xml.seed_element(path))
 
+    def command_line(self, text: str) -> str:
+        """With the console of PV and PVH guests as the last, which is /dev/console."""
+        return text + _xen_xml.CONSOLE
+
+    def put_boot(self, domain: ET.Element, boot: Boot | None) -> None:
+        """Without a build's kernel pvgrub takes its place."""
+        xen_type = _xen_xml.xen_type_of(domain)
+        made = _xen_xml.os_element(xen_type, boot)
+        system = _system(domain)
+        system.extend(child for child in made if child.tag in _BOOT)
+
     def shutdown_flags(self, lib: t.Any) -> int:
         """Through XenStore, which every Linux guest hears; libxl tries the ACPI button where that fails."""
         return 0
@@ -142,6 +172,23 @@ def find_seed(domain: ET.Element) -> ET.Element | None:
         if readonly and disk.findtext("serial") == serial_of("seed"):
             return disk
     return None
+
+
+def boot_for(hypervisor: str, spec: GuestSpec, directory: str) -> Boot | None:
+    """What a guest like `spec` boots in place of its disk. `directory`: of the pool of its root disk."""
+    if spec.command_line is None or spec.root.build_id is None:
+        return None
+    kernel, initrd = kernel_paths(directory, spec.root.build_id)
+    return Boot(kernel, initrd, DIALECTS[hypervisor].command_line(spec.command_line))
+
+
+def _system(domain: ET.Element) -> ET.Element:
+    """<os> without what it boots from outside the disk."""
+    found = domain.find("os")
+    system = found if found is not None else ET.SubElement(domain, "os")
+    for child in [child for child in system if child.tag in _BOOT]:
+        system.remove(child)
+    return system
 
 
 def _devices(domain: ET.Element) -> ET.Element:

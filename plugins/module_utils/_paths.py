@@ -4,6 +4,8 @@
 """Where the files of guests lie on a HostOS. Whatever is not named like this is not ours and is never removed.
 
 <pool>/builds/<build_id>.qcow2           a build: read-only, under many overlays
+<pool>/builds/<build_id>.vmlinuz         its kernel, where guests boot that from outside their disk
+<pool>/builds/<build_id>.initrd.img      its initramfs, likewise
 <pool>/<cluster>/<guest>-<disk>.qcow2    a guest's disk
 <pool>/<cluster>/<guest>-seed.iso        what its first boot is told (in the pool of the root disk)
 <pool>/<cluster>/<guest>.claim.json      whose the disks are while no domain says so (beside the root disk)
@@ -18,6 +20,9 @@ STATE_DIR = "/var/lib/oscarv-host"
 
 _BUILD = re.compile(r"^([0-9a-f]{64})\.qcow2$")
 _CLAIM = ".claim.json"
+
+#: What a builder's store has beside the disk of a build, and a HostOS where guests boot it.
+KERNEL_FILES = ("vmlinuz", "initrd.img")
 
 
 def cluster_dir(pool_path: str, cluster: str) -> pathlib.Path:
@@ -45,6 +50,17 @@ def build_path(pool_path: str, build_id: str) -> str:
     return str(pathlib.Path(pool_path) / "builds" / f"{build_id}.qcow2")
 
 
+def kernel_path(disk: str, name: str) -> str:
+    """Where the file `name` (of KERNEL_FILES) of a build lies, by the path of the build's disk."""
+    return f"{disk.removesuffix('.qcow2')}.{name}"
+
+
+def kernel_paths(pool_path: str, build_id: str) -> tuple[str, str]:
+    """Kernel and initramfs of a build on a HostOS."""
+    disk = build_path(pool_path, build_id)
+    return kernel_path(disk, KERNEL_FILES[0]), kernel_path(disk, KERNEL_FILES[1])
+
+
 def build_of(backing: str | None) -> str | None:
     """The build_id of a backing file that lies where builds lie."""
     if backing is None:
@@ -52,6 +68,12 @@ def build_of(backing: str | None) -> str | None:
     path = pathlib.PurePosixPath(backing)
     match = _BUILD.match(path.name)
     return match.group(1) if match and path.parent.name == "builds" else None
+
+
+def build_of_kernel(path: str | None) -> str | None:
+    """The build_id of a kernel that lies where those of builds lie."""
+    suffix = f".{KERNEL_FILES[0]}"
+    return build_of(f"{path.removesuffix(suffix)}.qcow2") if path and path.endswith(suffix) else None
 
 
 def disk_name_of(path: str | None, cluster: str, guest: str) -> str | None:

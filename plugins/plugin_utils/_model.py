@@ -193,6 +193,11 @@ class Image:
     options: t.Mapping[str, t.Any]
     where: Where | None = None
 
+    @property
+    def boots_kernel(self) -> bool:
+        """Whether guests boot the build's kernel from outside their disk."""
+        return self.options.get("boot") == "kernel"
+
 
 @dataclasses.dataclass(frozen=True)
 class Cluster:
