@@ -117,7 +117,8 @@ def _fetch(build: Wanted, url: str, path: pathlib.Path, wanted: str, download: D
         if digest.hexdigest() != wanted:
             what = "build" if path == build.path else f"build's {path.name.partition('.')[2]}"
             raise BuildError(
-                f"{build}: {url} gave {handle.tell()} bytes with sha256 {digest.hexdigest()[:12]}..., not the {what}: is the builder's folder whole? Run oscarv.virt.image"
+                f"{build}: {url} gave {handle.tell()} bytes with sha256 {digest.hexdigest()[:12]}..., not the {what}:"
+                " is the builder's folder whole? Run oscarv.virt.image"
             )
         handle.flush()
         os.fchmod(handle.fileno(), 0o444)
