@@ -41,7 +41,7 @@ class Dialect(abc.ABC):
 
     @abc.abstractmethod
     def disk(self, name: str, path: str, target: str) -> ET.Element:
-        """<disk> of a qcow2 file."""
+        """<disk> of a disk file."""
 
     @abc.abstractmethod
     def put_seed(self, domain: ET.Element, path: str | None) -> None:

@@ -119,6 +119,8 @@ def _refuse_lost_root(plan: Plan, new: New) -> None:
 def _plan_disk(plan: Plan, new: New, disk: DiskSpec) -> None:
     path = new.paths[disk.name]
     disks.refuse_in_use(plan.world, plan.spec, disk, path)
+    if plan.claim is not None and not plan.claim.fresh:
+        disks.refuse_format(plan, disk, plan.claim.files.get(disk.name))
     if os.path.lexists(path) and _adopt(plan, new, disk):
         return
     disks.plan_creation(plan, disk, path)

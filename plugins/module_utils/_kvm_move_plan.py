@@ -209,7 +209,7 @@ def _disks(request: MoveRequest, seen: Seen, pools: t.Mapping[str, str]) -> tupl
         if (
             disk is None
             or directory is None
-            or entry["path"] != disk_path(directory, spec.cluster, spec.name, disk.name)
+            or entry["path"] != disk_path(directory, spec.cluster, spec.name, disk.name, disk.format)
         ):
             where = entry["path"] or "not a file"
             reasons.append(

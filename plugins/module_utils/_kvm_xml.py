@@ -15,6 +15,7 @@ import xml.etree.ElementTree as ET
 from ._driver import Mark
 from ._kvm_mark import mark_element
 from ._kvm_parse import Boot, serial_of
+from ._paths import format_of
 from ._spec import GuestSpec, NicSpec
 
 MIB = 2**20
@@ -92,10 +93,10 @@ def nic_element(nic: NicSpec) -> ET.Element:
 
 
 def disk_element(name: str, path: str, target: str) -> ET.Element:
-    """A qcow2 file as a virtio disk whose serial is its name."""
+    """A disk file as a virtio disk whose serial is its name."""
     return element(
         "disk",
-        element("driver", name="qemu", type_="qcow2", discard="unmap"),
+        element("driver", name="qemu", type_=format_of(path), discard="unmap"),
         element("source", file=path),
         element("target", dev=target, bus="virtio"),
         element("serial", serial_of(name)),

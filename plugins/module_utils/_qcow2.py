@@ -14,6 +14,8 @@ import os
 import stat
 import struct
 
+from ._paths import format_of
+
 _MAGIC = b"QFI\xfb"
 _HEADER = struct.Struct(">4sIQIIQ")
 #: Where version 3 has its incompatible features, the bit of them that says that the next byte counts, and that byte.
@@ -32,14 +34,20 @@ class Header:
 
 
 def read_header(path: str) -> Header | None:
-    """The header of a qcow2 file; None where there is no file or it is not a (whole) qcow2 header."""
+    """The header of a qcow2 file; None where there is no file or it is not a (whole) qcow2 header.
+
+    A raw disk, which its name tells, has none: then what one would say.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
             return None
+        if format_of(path) == "raw":
+            return Header(found.st_size, None)
         data = os.pread(handle, _HEADER.size, 0)
         if len(data) < _HEADER.size:
             return None

@@ -21,6 +21,7 @@ HYPERVISORS = ("kvm", "xen", "openvz", "lxc")
 #: What a spec may ask of a guest's power. `saved`: it does not run, and a start goes on from its memory in a file;
 #: `present` has no opinion, `absent` removes the guest.
 STATES = ("running", "paused", "stopped", "saved", "present", "absent")
+DISK_FORMATS = ("qcow2", "raw")
 FIRMWARES = ("bios", "uefi")
 #: Xen's types of guests: paravirtual; paravirtual in a hardware container; with an emulated machine.
 XEN_TYPES = ("pv", "pvh", "hvm")
@@ -59,6 +60,7 @@ class DiskSpec:
     pool: str  #: name of the storage pool on the HostOS
     shared: bool = False  #: the pool is seen by every HostOS (a move copies nothing)
     build_id: t.Optional[str] = None  #: the build under the overlay; None for an empty disk
+    format: str = "qcow2"  #: of DISK_FORMATS; a root disk is qcow2, for it stands on its build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -214,6 +216,8 @@ def _validate(spec: GuestSpec) -> None:
     for disk in spec.disks:
         check(bool(_NAME.fullmatch(disk.name)), f"disks.{disk.name}.name", disk.name, "a DNS label in lower case")
         check(disk.size >= 2**20, f"disks.{disk.name}.size", disk.size, "at least 1 MiB, in bytes")
+        formats = DISK_FORMATS[:1] if disk.name == "root" else DISK_FORMATS
+        check(disk.format in formats, f"disks.{disk.name}.format", disk.format, ", ".join(formats))
         check(
             disk.build_id is None or bool(_BUILD_ID.fullmatch(disk.build_id)),
             f"disks.{disk.name}.build_id",

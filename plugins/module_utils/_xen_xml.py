@@ -22,6 +22,7 @@ from ._driver import Mark
 from ._kvm_mark import mark_element
 from ._kvm_parse import Boot, serial_of
 from ._kvm_xml import boot_elements, element, free_target, memory_of, vcpus_max
+from ._paths import format_of
 from ._spec import GuestSpec, NicSpec
 
 PREFIX = "xvd"
@@ -64,10 +65,13 @@ def features_element(xen_type: str) -> ET.Element | None:
 
 
 def disk_element(name: str, path: str, target: str) -> ET.Element:
-    """A qcow2 file as a paravirtual disk; QEMU in dom0 (qdisk) reads it, Xen itself knows no qcow2."""
+    """A disk file as a paravirtual disk; QEMU in dom0 (qdisk) reads it, for Xen itself knows no qcow2.
+
+    Raw ones too: what the dom0 kernel (blkback) would hold open, `_xen_move` could not see.
+    """
     return element(
         "disk",
-        element("driver", name="qemu", type_="qcow2"),
+        element("driver", name="qemu", type_=format_of(path)),
         element("source", file=path),
         element("target", dev=target, bus="xen"),
         element("serial", serial_of(name)),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ..module_utils._spec import FIRMWARES, HYPERVISORS, STATES, XEN_TYPES
+from ..module_utils._spec import DISK_FORMATS, FIRMWARES, HYPERVISORS, STATES, XEN_TYPES
 from . import _definition_units as units
 from . import _definition_values as values
 from ._definition_errors import meant
@@ -135,6 +135,8 @@ DISK = Mapping(
         "name": Key(Text(values.GUEST_PATTERN, _GUEST_WORDS), "Name of the disk; `root` is taken.", required=True),
         "size": Key(Size(), "Size.", required=True),
         "pool": Key(Ref("pool"), "Pool it lives in.", shown="the pool of the root disk"),
+        "format": Key(Choice(*DISK_FORMATS), "How it lies in its file. A disk that is there keeps its format.",
+                      default="qcow2"),
     },
     name="disk",
 )  # fmt: skip

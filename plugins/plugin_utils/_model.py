@@ -110,6 +110,7 @@ class DiskDef:
     size: int
     pool: str
     shared: bool = False  #: its pool is shared: the disk takes nothing from a host's own capacity
+    format: str = "qcow2"  #: qcow2 | raw
 
 
 @dataclasses.dataclass(frozen=True)

@@ -112,7 +112,14 @@ def _spec(
 
 def _disks(cluster: Cluster, guest: Guest, row: GuestRow) -> tuple[DiskSpec, ...]:
     return tuple(
-        DiskSpec(disk.name, disk.size, disk.pool, cluster.pools[disk.pool].shared, None if number else row.build_id)
+        DiskSpec(
+            name=disk.name,
+            size=disk.size,
+            pool=disk.pool,
+            shared=cluster.pools[disk.pool].shared,
+            build_id=None if number else row.build_id,
+            format=disk.format,
+        )
         for number, disk in enumerate(guest.disks)
     )
 
@@ -175,7 +182,7 @@ def spec_hash(guest: Guest, row: GuestRow, nics: list[NicRow], *, kernel: bool =
         guest.state,
         guest.vcpus,
         guest.memory,
-        [[disk.name, disk.size, disk.pool] for disk in guest.disks],
+        [[disk.name, disk.size, disk.pool, *(["raw"] if disk.format == "raw" else [])] for disk in guest.disks],
         row.build_id,
         [[nic.mac, nic.network, list(nic.addresses)] for nic in nics],
         guest.cpu_model,

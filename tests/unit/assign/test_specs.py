@@ -49,6 +49,20 @@ def test_a_spec_holds_everything_and_is_valid(world: World) -> None:
     assert not made.first_contact and not made.recreate and made.cpu.model == "default"
 
 
+def test_data_disks_may_be_raw(world: World) -> None:
+    world.workers["disks"] = [{"name": "scratch", "size": "5 GiB"}]
+    world.run()
+    hashed = world.row("wn1").spec_hash
+    assert [disk.format for disk in spec(world, "wn1").disks] == ["qcow2", "qcow2"]
+    world.workers["disks"][0]["format"] = "qcow2"
+    world.run(now=LATER)
+    assert world.row("wn1").spec_hash == hashed, "the default changes no hash that is recorded"
+    world.workers["disks"][0]["format"] = "raw"
+    world.run(now=LATER)
+    assert [disk.format for disk in spec(world, "wn1").disks] == ["qcow2", "raw"]
+    assert world.row("wn1").spec_hash != hashed
+
+
 def with_manifest(world: World, **manifest: t.Any) -> None:
     build = dataclasses.replace(world.state.builds[BUILD], manifest=manifest)
     world.state = dataclasses.replace(world.state, builds={**world.state.builds, BUILD: build})
