@@ -156,7 +156,7 @@ class Folder:
             raise
 
     def make_overlay(self, name: str, size: int, backing: str | None) -> None:
-        """An empty disk of `size` bytes of the format that its name tells, on `backing` if given; fails if it is taken."""
+        """An empty disk of `size` bytes, on `backing` if given; its name tells its format. Fails if that is taken."""
         volume = _volume(name, size, format_of(name))
         if backing is not None:
             element = ET.SubElement(volume, "backingStore")
