@@ -28,7 +28,11 @@ BASE_PACKAGES = (
 )
 
 #: What a release has in a package of its own.
-RELEASE_PACKAGES = {"bookworm": (), "trixie": ("systemd-repart",)}
+RELEASE_PACKAGES: dict[str, tuple[str, ...]] = {
+    "bookworm": (),
+    # Without the latter ping works for root only: its file has no capability there any more.
+    "trixie": ("systemd-repart", "linux-sysctl-defaults"),
+}
 
 #: The second layer, which a container does without.
 BOOT_PACKAGES = {
