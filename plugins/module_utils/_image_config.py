@@ -65,8 +65,9 @@ INITRAMFS_MODULES = (
     "ext4",
 )
 
-#: Names of interfaces as the guest's spec has them (eth0, eth1, ...); messages on screen and serial port.
-COMMAND_LINE = "net.ifnames=0 console=tty0 console=ttyS0,115200"
+#: Names of interfaces as the guest's spec has them (eth0, eth1, ...); messages on the screen, on the console of Xen's
+#: PV and PVH guests, and on the serial port. The last is /dev/console; KVM guests have no hvc0, which hinders nothing.
+COMMAND_LINE = "net.ifnames=0 console=tty0 console=hvc0 console=ttyS0,115200"
 
 HOSTS = """\
 127.0.0.1 localhost

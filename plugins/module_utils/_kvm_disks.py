@@ -15,7 +15,7 @@ import subprocess
 from ._driver import DriverError
 from ._files import whole
 from ._kvm_world import Phase, Plan, World, chain
-from ._paths import build_of, build_path, disk_path
+from ._paths import build_of, build_path, disk_path, format_of
 from ._qcow2 import read_header
 from ._spec import DiskSpec, GuestSpec
 
@@ -28,7 +28,7 @@ def size_wanted(disk: DiskSpec) -> int:
 
 
 def path_of(world: World, spec: GuestSpec, disk: DiskSpec) -> str:
-    return disk_path(world.pool_directory(spec, disk), spec.cluster, spec.name, disk.name)
+    return disk_path(world.pool_directory(spec, disk), spec.cluster, spec.name, disk.name, disk.format)
 
 
 def require_tools(spec: GuestSpec) -> None:
@@ -58,6 +58,7 @@ def backing_of(world: World, spec: GuestSpec, disk: DiskSpec) -> str | None:
     header = read_header(path)
     if header is None or header.backing is not None:
         raise DriverError(f"{who} is not a qcow2 file that stands alone: remove it and run oscarv.virt.deploy")
+    world.platform.refuse_build(spec.name, path)
     if header.size > size_wanted(disk):
         raise DriverError(
             f"guest {spec.name}: disks.{disk.name}.size: found {disk.size}; its build needs {header.size} bytes"
@@ -83,6 +84,15 @@ def refuse_shrink(plan: Plan, disk: DiskSpec, size: int) -> None:
     if size_wanted(disk) < size:
         raise plan.error(
             f"disks.{disk.name}.size: found {disk.size}, but the disk has {size} bytes: a disk is never shrunk"
+        )
+
+
+def refuse_format(plan: Plan, disk: DiskSpec, path: str | None) -> None:
+    """DriverError where the disk, or the file of it that was kept, at `path` has another format than is wanted."""
+    if path is not None and os.path.lexists(path) and format_of(path) != disk.format:
+        raise plan.error(
+            f"disks.{disk.name}.format: found {disk.format!r}, but {path} is there: a disk does not change its format;"
+            " put the definition back, or give the new disk another name"
         )
 
 
@@ -113,7 +123,7 @@ def create(path: str, size: int, backing: str | None, guest: str) -> None:
     """
     target = pathlib.Path(path)
     target.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    words = ["qemu-img", "create", "-q", "-f", "qcow2"]
+    words = ["qemu-img", "create", "-q", "-f", format_of(path)]
     if backing is not None:
         words += ["-b", backing, "-F", "qcow2"]
     with whole(target, 0o600, durable_name=False) as partial:
@@ -124,7 +134,7 @@ def grow(path: str, size: int, guest: str) -> None:
     """Grow the file of a guest that is off; one that runs is grown through libvirt. Never shrinks."""
     header = read_header(path)
     if header is not None and header.size < size:
-        _qemu_img(["qemu-img", "resize", "-q", "-f", "qcow2", path, str(size)], guest, f"grow {path}")
+        _qemu_img(["qemu-img", "resize", "-q", "-f", format_of(path), path, str(size)], guest, f"grow {path}")
 
 
 def _qemu_img(words: list[str], guest: str, purpose: str) -> None:

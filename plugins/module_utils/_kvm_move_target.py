@@ -21,8 +21,10 @@ import typing as t
 import uuid
 import xml.etree.ElementTree as ET
 
+from ._dialect import DIALECTS
 from ._driver import DriverError
 from ._kvm_connection import error_name, open_connection, require_libvirt, unless
+from ._paths import format_of
 
 PORT_TLS, PORT_TCP = 16514, 16509
 #: Seconds for a target to answer at all; libvirt itself would wait for minutes.
@@ -51,14 +53,15 @@ def bracketed(address: str) -> str:
 class Target:
     """One connection to the libvirt of a target HostOS."""
 
-    def __init__(self, host: str, address: str, *, plaintext: bool = False) -> None:
+    def __init__(self, host: str, address: str, *, plaintext: bool = False, hypervisor: str = "kvm") -> None:
         self.host = host
         self.address = address
-        self.uri, self.connection = _connect(host, address, plaintext)
+        self.hypervisor = hypervisor
+        self.uri, self.connection = _connect(host, address, plaintext, DIALECTS[hypervisor].scheme)
 
     @property
     def encrypted(self) -> bool:
-        return self.uri.startswith("qemu+tls:")
+        return "+tls:" in self.uri
 
     def domain(self, guest_uuid: str) -> t.Any | None:
         """The domain with this uuid, or None."""
@@ -95,13 +98,13 @@ class Target:
             self.connection.close()
 
 
-def _connect(host: str, address: str, plaintext: bool) -> tuple[str, t.Any]:
+def _connect(host: str, address: str, plaintext: bool, scheme: str) -> tuple[str, t.Any]:
     """TLS always; plain TCP only with consent, and only where TLS is not to be had."""
     _run_events()
     problems = []
     ways = [("tls", PORT_TLS)] + ([("tcp", PORT_TCP)] if plaintext else [])
     for transport, port in ways:
-        uri = f"qemu+{transport}://{bracketed(address)}/system"
+        uri = f"{scheme}+{transport}://{bracketed(address)}/system"
         try:
             socket.create_connection((address, port), timeout=CONNECT_TIMEOUT).close()
             connection = open_connection(uri)
@@ -153,8 +156,8 @@ class Folder:
             raise
 
     def make_overlay(self, name: str, size: int, backing: str | None) -> None:
-        """An empty qcow2 of `size` bytes, on `backing` if that is given; fails if the name is taken."""
-        volume = _volume(name, size, "qcow2")
+        """An empty disk of `size` bytes, on `backing` if given; its name tells its format. Fails if that is taken."""
+        volume = _volume(name, size, format_of(name))
         if backing is not None:
             element = ET.SubElement(volume, "backingStore")
             ET.SubElement(element, "path").text = backing

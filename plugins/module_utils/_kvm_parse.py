@@ -10,6 +10,8 @@ import hashlib
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ._paths import build_of_kernel
+
 #: How many bytes libvirt's units are ("KB" is decimal there, "K" and "KiB" are not).
 _UNITS = {"b": 1, "bytes": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 _UNITS.update({unit + tail: 2 ** (10 * power) for power, unit in enumerate("KMGT", 1) for tail in ("", "iB")})
@@ -43,13 +45,21 @@ class Nic:
     mtu: int | None
 
 
+class Boot(t.NamedTuple):
+    """A build's kernel that a guest boots from outside its disk."""
+
+    kernel: str  #: path
+    initrd: str  #: path
+    command_line: str
+
+
 @dataclasses.dataclass(frozen=True)
 class View:
     """What we manage of one configuration (persistent or running) of a domain. Sizes in bytes."""
 
     name: str
     uuid: str
-    domain_type: str  #: kvm | qemu | test
+    domain_type: str  #: kvm | qemu | test | xen
     vcpus: int
     vcpus_max: int
     memory: int  #: what the balloon leaves to the guest
@@ -61,20 +71,24 @@ class View:
     disks: tuple[Disk, ...]
     nics: tuple[Nic, ...]
     pending: tuple[str, ...]
+    os_type: str = ""  #: hvm | linux, xen (Xen's PV) | xenpvh
+    boot: Boot | None = None  #: None: it boots its disk, or something that somebody else put there
 
     def disk(self, name: str) -> Disk | None:
         """Our disk of this name; the serial tells, so that an external snapshot does not hide it."""
         wanted = serial_of(name)
-        return next((disk for disk in self.disks if disk.device == "disk" and disk.serial == wanted), None)
+        ours = (disk for disk in self.disks if disk.device == "disk" and disk is not self.drive)
+        return next((disk for disk in ours if disk.serial == wanted), None)
 
     def nic(self, mac: str) -> Nic | None:
         return next((nic for nic in self.nics if nic.mac == mac), None)
 
     @property
     def drive(self) -> Disk | None:
-        """The CD-ROM drive that holds the seed, or held it."""
+        """The CD-ROM drive that holds the seed, or held it; under Xen a read-only disk."""
         wanted = serial_of("seed")
-        return next((disk for disk in self.disks if disk.device == "cdrom" and disk.serial == wanted), None)
+        found = (disk for disk in self.disks if disk.serial == wanted and (disk.device == "cdrom" or disk.readonly))
+        return next(found, None)
 
 
 def serial_of(name: str) -> str:
@@ -112,7 +126,17 @@ def view(domain: ET.Element) -> View:
         disks=tuple(_disk(element) for element in domain.findall("devices/disk")),
         nics=tuple(nic for nic in map(_nic, domain.findall("devices/interface")) if nic.mac),
         pending=tuple(pending.get("keys", "").split()) if pending is not None else (),
+        os_type=((os_type.text or "") if os_type is not None else ""),
+        boot=boot_of(domain),
     )
+
+
+def boot_of(domain: ET.Element) -> Boot | None:
+    """The build's kernel that a domain boots; another kernel (pvgrub, one of somebody's own) is none."""
+    kernel = domain.findtext("os/kernel")
+    if kernel is None or build_of_kernel(kernel) is None:
+        return None
+    return Boot(kernel, domain.findtext("os/initrd", ""), domain.findtext("os/cmdline", ""))
 
 
 def restart_required(config: View, live: View) -> bool:

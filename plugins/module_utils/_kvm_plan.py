@@ -10,6 +10,7 @@ import typing as t
 
 from ._difference import Difference
 from ._driver import Seen
+from ._kvm_boot import plan_boot
 from ._kvm_compare import (
     plan_autostart,
     plan_cpu,
@@ -25,7 +26,7 @@ from ._kvm_files import finish, plan_leftovers
 from ._kvm_mark import replace_mark
 from ._kvm_nics import plan_nics, refuse_nics
 from ._kvm_observe import Native
-from ._kvm_power import lookup, plan_power
+from ._kvm_power import lookup, plan_power, refuse_beside_saved
 from ._kvm_rebuild import plan_build, wants_rebuild
 from ._kvm_remove import plan_absent
 from ._kvm_rename import plan_name
@@ -51,7 +52,7 @@ def plan_guest(world: World, spec: GuestSpec, seen: Seen | None) -> Plan:
         return plan
     plan.offline = _goes_offline(plan, seen)
     _compare(plan, seen)
-    if plan.active and plan.restart_required and world.options.allow_restart:
+    if plan.active and plan.restart_required and world.options.allow_restart and spec.state != "saved":
         plan = _begin(world, spec, seen)
         plan.offline = True
         plan.difference.compare("running_configuration", "waits for a restart", "the persistent one")
@@ -155,11 +156,14 @@ def _compare(plan: Plan, seen: Seen) -> None:
     plan_cpu(plan)
     plan_firmware(plan)
     plan_build(plan)
+    plan_boot(plan)
     plan_disks(plan)
     plan_nics(plan)
     plan_seed(plan)
     plan_autostart(plan)
     plan.difference.compare("persistent", seen.persistent, True)
+    if seen.state == "saved" and not wants_rebuild(plan):
+        refuse_beside_saved(plan)
     _plan_definition(plan, seen)
     plan_power(plan)
     finish(plan)

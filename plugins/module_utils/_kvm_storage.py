@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 
 from . import _kvm_disks as disks
 from . import _kvm_edit as edit
+from ._dialect import dialect_of
 from ._kvm_connection import require_libvirt, told
 from ._kvm_domain import running_xml, text_of
 from ._kvm_files import claim_files, doom
@@ -19,7 +20,7 @@ from ._kvm_observe import pool_of
 from ._kvm_parse import Disk
 from ._kvm_power import lookup
 from ._kvm_world import Phase, Plan
-from ._kvm_xml import disk_element, free_target
+from ._kvm_xml import free_target
 from ._paths import disk_name_of
 from ._qcow2 import read_header
 from ._spec import DiskSpec
@@ -54,6 +55,7 @@ def _plan_existing(plan: Plan, disk: DiskSpec, there: Disk) -> None:
             f"disks.{disk.name}.pool: found {disk.pool!r}, but {there.path} lies in pool {pool or 'none'}: a disk does"
             " not change its pool; move the file and the domain's XML by hand, or put the definition back"
         )
+    disks.refuse_format(plan, disk, there.path)
     header = read_header(there.path or "")
     if header is None:
         raise plan.error(
@@ -65,6 +67,7 @@ def _plan_existing(plan: Plan, disk: DiskSpec, there: Disk) -> None:
     if plan.difference.compare(f"disks.{disk.name}", {"size": header.size}, {"size": wanted}):
         words = f"grow disk {disk.name}: {header.size} -> {wanted} bytes"
         if plan.active:
+            plan.world.platform.refuse_live("live_disk_growth", plan.spec.name, f"grow disk {disk.name}")
             plan.add(Phase.LIVE, words, functools.partial(_grow_running, plan, disk, there))
         else:
             run = functools.partial(disks.grow, t.cast(str, there.path), wanted, plan.spec.name)
@@ -99,6 +102,8 @@ def _put_disk(domain: ET.Element, name: str, path: str) -> None:
 def _plan_file(plan: Plan, disk: DiskSpec, path: str, attached: bool) -> None:
     """`attached`: an interrupted run got as far as the running guest."""
     disks.refuse_in_use(plan.world, plan.spec, disk, path)
+    if plan.claim is not None:
+        disks.refuse_format(plan, disk, plan.claim.files.get(disk.name))
     if attached:
         return
     if not os.path.lexists(path) or (plan.claim is not None and path in plan.claim.doomed):
@@ -119,7 +124,8 @@ def _attach(plan: Plan, name: str, path: str) -> None:
     with told(plan.spec.name, f"attach disk {name}"):
         used = {target.get("dev", "") for target in running_xml(domain).findall("devices/disk/target")}
         used |= {disk.target for disk in plan.native.config.disks}
-        device = disk_element(name, path, free_target(used))
+        dialect = dialect_of(plan.native.config.domain_type)
+        device = dialect.disk(name, path, free_target(used, dialect.prefix))
         domain.attachDeviceFlags(text_of(device), require_libvirt().VIR_DOMAIN_AFFECT_LIVE)
 
 

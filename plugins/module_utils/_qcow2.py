@@ -14,8 +14,13 @@ import os
 import stat
 import struct
 
+from ._paths import format_of
+
 _MAGIC = b"QFI\xfb"
 _HEADER = struct.Struct(">4sIQIIQ")
+#: Where version 3 has its incompatible features, the bit of them that says that the next byte counts, and that byte.
+_FEATURES, _COMPRESSION_BIT, _COMPRESSION = 72, 1 << 3, 104
+ZLIB, ZSTD = 0, 1  #: how clusters are compressed
 _LONGEST_NAME = 1023
 
 
@@ -25,17 +30,24 @@ class Header:
 
     size: int
     backing: str | None
+    compression: int = ZLIB
 
 
 def read_header(path: str) -> Header | None:
-    """The header of a qcow2 file; None where there is no file or it is not a (whole) qcow2 header."""
+    """The header of a qcow2 file; None where there is no file or it is not a (whole) qcow2 header.
+
+    A raw disk, which its name tells, has none: then what one would say.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
             return None
+        if format_of(path) == "raw":
+            return Header(found.st_size, None)
         data = os.pread(handle, _HEADER.size, 0)
         if len(data) < _HEADER.size:
             return None
@@ -43,6 +55,13 @@ def read_header(path: str) -> Header | None:
         if magic != _MAGIC or version not in (2, 3) or length > _LONGEST_NAME:
             return None
         backing = os.pread(handle, length, offset).decode("utf-8", "surrogateescape") if offset else None
-        return Header(size, backing)
+        return Header(size, backing, _compression(handle) if version == 3 else ZLIB)
     finally:
         os.close(handle)
+
+
+def _compression(handle: int) -> int:
+    """ZLIB or ZSTD: only a file that says so in its features has another one than the first."""
+    features = int.from_bytes(os.pread(handle, 8, _FEATURES), "big")
+    said = os.pread(handle, 1, _COMPRESSION) if features & _COMPRESSION_BIT else b""
+    return said[0] if said else ZLIB

@@ -18,7 +18,7 @@ from ._definition_yaml import Context
 from ._model import DiskDef, Guest, GuestPartition, Host, HostPartition, Pool, Spread, Tolerate, Where
 
 #: Keys whose value a guest takes as it stands.
-_SIMPLE = ("image", "on", "vcpus", "memory", "state", "cpu_model", "firmware", "autostart", "renamed_from")
+_SIMPLE = ("image", "on", "vcpus", "memory", "state", "cpu_model", "firmware", "xen_type", "autostart", "renamed_from")
 
 
 @dataclasses.dataclass
@@ -160,6 +160,7 @@ def _model(name: str, record: Record, around: Surroundings) -> Guest:
         state=record.get("state", "running"),
         cpu_model=record.get("cpu_model", "default"),
         firmware=record.get("firmware", "bios"),
+        xen_type=record.get("xen_type"),
         autostart=record.get("autostart", True),
         authorized_keys=_keys(view, around),
         cloud_init=_cloud_init(view, around),
@@ -198,12 +199,14 @@ def _disks(view: View, around: Surroundings) -> tuple[DiskDef, ...]:
         if any(disk.name == name for disk in disks):
             message = "is the root disk; its size is 'disk'" if name == "root" else "is the name of another disk"
             around.context.error_at(record.where("name"), name, message)
-        disks.append(_disk(name, record.get("size", 0), record.get("pool", pool), around))
+        disks.append(
+            _disk(name, record.get("size", 0), record.get("pool", pool), around, record.get("format", "qcow2"))
+        )
     return tuple(disks)
 
 
-def _disk(name: str, size: int, pool: str, around: Surroundings) -> DiskDef:
-    return DiskDef(name, size, pool, pool in around.pools and around.pools[pool].shared)
+def _disk(name: str, size: int, pool: str, around: Surroundings, format_: str = "qcow2") -> DiskDef:
+    return DiskDef(name, size, pool, pool in around.pools and around.pools[pool].shared, format_)
 
 
 def _root_pool(view: View, around: Surroundings) -> str:

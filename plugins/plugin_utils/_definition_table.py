@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ..module_utils._spec import FIRMWARES, HYPERVISORS, STATES
+from ..module_utils._spec import DISK_FORMATS, FIRMWARES, HYPERVISORS, STATES, XEN_TYPES
 from . import _definition_units as units
 from . import _definition_values as values
 from ._definition_errors import meant
@@ -135,6 +135,8 @@ DISK = Mapping(
         "name": Key(Text(values.GUEST_PATTERN, _GUEST_WORDS), "Name of the disk; `root` is taken.", required=True),
         "size": Key(Size(), "Size.", required=True),
         "pool": Key(Ref("pool"), "Pool it lives in.", shown="the pool of the root disk"),
+        "format": Key(Choice(*DISK_FORMATS), "How it lies in its file. A disk that is there keeps its format.",
+                      default="qcow2"),
     },
     name="disk",
 )  # fmt: skip
@@ -151,7 +153,7 @@ NIC = Mapping(
 )  # fmt: skip
 
 _CPU_MODEL = Text(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", "default, baseline, host-model, host-passthrough or a model")
-_XEN = "Xen guests come with the driver `xen`"
+_KERNEL = "guests boot the kernel on their own disk or, if the image says `boot: kernel`, that of its build"
 _CONTAINERS = "containers come with the drivers `openvz` and `lxc`"
 
 #: What a guest partition says of its guests and `override` may say of one of them.
@@ -162,8 +164,9 @@ GUEST_KEYS: dict[str, Key] = {
     "pool": Key(Ref("pool"), "Pool of the root disk.", shown="the `pool` of the host partitions in `on`"),
     "disks": Key(ListOf(DISK), "Further disks, empty at first.", default=()),
     "networks": Key(ListOf(NIC), "A NIC for each, in this order: eth0, eth1, ...", default=()),
-    "state": Key(Choice(*STATES), "`present` has no opinion on power; `absent` removes the guest and keeps its"
-                 " addresses and, unless told otherwise, its disks.", default="running"),
+    "state": Key(Choice(*STATES), "`saved`: the memory lies in a file on the HostOS, and a start goes on from there;"
+                 " `present` has no opinion on power; `absent` removes the guest and keeps its addresses and,"
+                 " unless told otherwise, its disks.", default="running"),
     "cpu_model": Key(_CPU_MODEL, "CPU that the guests see. `default`: the driver's choice; `baseline`: what all"
                      " HostOSes of the partitions in `on` can; `host-model`; `host-passthrough`; or a name.",
                      default="default"),
@@ -175,8 +178,9 @@ GUEST_KEYS: dict[str, Key] = {
     "cloud_init": Key(Free("a mapping, merged into cloud-init's user-data"),
                       "Merged into cloud-init's user-data. Secrets as `!vault` values only; read as YAML 1.1, as"
                       " cloud-init does.", shown="nothing"),
-    "xen_type": Key(Choice("pv", "pvh", "hvm"), "", later=_XEN),
-    "kernel": Key(Text(), "", later=_XEN),
+    "xen_type": Key(Choice(*XEN_TYPES), "How Xen runs the guests; other hypervisors do not look. `pv` needs nothing of"
+                    " the CPU, `pvh` and `hvm` its virtualisation.", shown="`pvh` where the HostOS has HAP, else `pv`"),
+    "kernel": Key(Text(), "", later=_KERNEL),
     "template": Key(Text(), "", later=_CONTAINERS),
     "swap": Key(Size(), "", later=_CONTAINERS),
     "cpu_limit": Key(Number(0, 100), "", later=_CONTAINERS),
@@ -308,6 +312,11 @@ BUILDERS: dict[str, Mapping] = {
                                 default="amd64"),
             "size": Key(Size(256 * 2**20), "Size of the disk in the image; a guest's disk grows to its own size.",
                         shown="what its contents need"),
+            "compression": Key(Choice("zstd", "zlib"), "How the image's disk is compressed. The QEMU of Debian's Xen"
+                               " cannot read zstd; zlib takes longer to build.", default="zstd"),
+            "boot": Key(Choice("disk", "kernel"), "`disk`: guests boot the kernel on their own disk, by its boot loader"
+                        " (under Xen by pvgrub). `kernel`: the hypervisor starts the kernel and initramfs of the build"
+                        " from outside the disk; for `pv`, `pvh` and kvm.", default="disk"),
         }
     ),
     "import": Mapping(
@@ -316,6 +325,8 @@ BUILDERS: dict[str, Mapping] = {
             "url": Key(Converted(values.image_url, "a URL"), "Where it is: https, http or file.", required=True),
             "sha256": Key(Text(values.SHA256_PATTERN, "64 hexadecimal digits in lower case"), "Its checksum.",
                           required=True),
+            "boot": Key(Choice("disk", later={"kernel": "the kernel of an imported image is known on its disk only"}),
+                        "Guests boot the kernel on their own disk.", default="disk"),
         }
     ),
 }  # fmt: skip

@@ -17,7 +17,9 @@ import typing as t
 from ._model import Image
 from ._role_files import Role, digest
 
-FORMAT = 1
+FORMAT = 2
+#: The same for images that are imported, of which nothing is made here.
+IMPORT_FORMAT = 1
 #: The releases that the builder knows.
 RELEASES = ("bookworm", "trixie")
 
@@ -29,9 +31,10 @@ class RecipeError(ValueError):
 def canonical(image: Image, roles: t.Mapping[str, Role]) -> dict[str, t.Any]:
     """Plain data for the module image_build. `roles`: the recipe's and all that they need, by name."""
     options = dict(image.options)
+    options.pop("boot", None)  # says how guests start from the image, not what is in it
     if image.builder == "import":
         options.pop("url")
-        recipe = {"format": FORMAT, "builder": "import", "sha256": options.pop("sha256")}
+        recipe = {"format": IMPORT_FORMAT, "builder": "import", "sha256": options.pop("sha256")}
     elif image.builder == "debian":
         recipe = {
             "format": FORMAT,
@@ -46,6 +49,9 @@ def canonical(image: Image, roles: t.Mapping[str, Role]) -> dict[str, t.Any]:
             "size": options.pop("size", None),
             "vars": options.pop("vars", None) or {},
         }
+        compression = options.pop("compression", None) or "zstd"
+        if compression != "zstd":  # the default is not in it: recipes from before it could be chosen keep their name
+            recipe["compression"] = compression
         if recipe["release"] not in RELEASES:
             raise RecipeError(
                 f"{image.where or f'image {image.name}'}: release {recipe['release']} is not one that the builder"

@@ -53,6 +53,7 @@ def test_the_result_has_what_the_next_tasks_need(world: World) -> None:
             "url": "http://builder/a",
             "size": 1000,
             "verified": False,
+            "kernel": {},
         }
     ]
     assert found["guests"]["wn1"]["address"] == "10.0.4.21" and found["guests"]["wn1"]["wanted"] == "running"
