@@ -17,9 +17,9 @@ from pages import ROOT, shell
 
 README = (ROOT / "README.md").read_text()
 LAB = "ansible-playbook oscarv.virt.lab -e lab_name=t-readme -e lab_subnet=198.51.100.0/24 -e lab_inventory_dir=$PWD"
-# README does not say how large its machines are: eight guests of 4 GiB fit on two.
+# README does not say how large its machines are: either can take all eight guests of 4 GiB.
 HOSTS = [
-    {"name": name, "capacity": {"vcpus": 8, "memory": "24 GiB", "disk": "200 GiB"}} for name in ("node01", "node02")
+    {"name": name, "capacity": {"vcpus": 24, "memory": "48 GiB", "disk": "200 GiB"}} for name in ("node01", "node02")
 ]
 
 
