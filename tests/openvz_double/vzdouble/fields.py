@@ -94,7 +94,9 @@ def _ubc(name: str) -> Field:
         values = {"held": held, "maxheld": held, "barrier": barrier, "limit": limit, "failcnt": 0}
         return "{\n" + ",\n".join(f'      "{word}": {value}' for word, value in values.items()) + "\n    }"
 
-    return Field(name.upper(), 10, lambda row: "1" if row.status == "running" else "-", as_json)
+    return Field(
+        "NPROC" if name == "numproc" else name.upper(), 10, lambda row: "1" if row.status == "running" else "-", as_json
+    )
 
 
 def _disk(name: str, unit: int) -> Field:

@@ -91,7 +91,9 @@ class Replay:
 
     def shown(self, text: str) -> list[str]:
         text = text.replace(str(self.node.root), "")
-        text = re.sub(r"Locked by: pid \d+, cmdline \S*python\S* \S*/vzctl", "Locked by: pid 5108, cmdline vzctl", text)
+        text = re.sub(
+            r"Locked by: pid \d+, cmdline \S*python\S* -B \S*/run.py vzctl", "Locked by: pid 5108, cmdline vzctl", text
+        )
         return text.replace(str(self.script), "(scratch)").splitlines()
 
 
