@@ -5,12 +5,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import os
 import pathlib
 import subprocess
+import sys
+import threading
 import typing as t
+from unittest import mock
 
 DOUBLE = pathlib.Path(__file__).resolve().parents[2] / "openvz_double"
+
+#: stdout and the environment belong to the whole process.
+_ONE_AT_A_TIME = threading.Lock()
 
 #: As in the sample of the real tool that the transcript was recorded with.
 SAMPLE = """PHYSPAGES="0:256M"
@@ -75,8 +84,18 @@ class Node:
             file.write(f"{line}\n")
 
     def execute(self, argv: t.Sequence[str], timeout: float) -> t.Any:
-        """For the driver's Tools."""
+        """For the driver's Tools: the double's program inside this process, which costs a hundredth of a new one."""
         from ansible_collections.oscarv.virt.plugins.module_utils._vz_run import Output
 
-        done = self.run(*argv, timeout=timeout)
-        return Output(done.returncode, done.stdout, done.stderr)
+        if str(DOUBLE) not in sys.path:
+            sys.path.insert(0, str(DOUBLE))
+        program = importlib.import_module(f"vzdouble.{argv[0]}")
+        out, err = io.StringIO(), io.StringIO()
+        with (
+            _ONE_AT_A_TIME,
+            mock.patch.dict(os.environ, self.environment),
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+        ):
+            code = program.main(list(argv))
+        return Output(code, out.getvalue(), err.getvalue())
