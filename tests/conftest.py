@@ -6,12 +6,16 @@
 from __future__ import annotations
 
 import pathlib
+import signal
 import sys
+import threading
 
 COLLECTIONS = pathlib.Path(__file__).resolve().parents[1] / ".build" / "collections"
 
 
 def pytest_configure() -> None:
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # who is told to end takes away what it started
     if "ansible_collections" in sys.modules:
         return  # ansible-test has its own way
     from ansible.utils.collection_loader._collection_finder import _AnsibleCollectionFinder

@@ -18,7 +18,7 @@ from ..plugin_utils._ledger_rows import LedgerState
 from ..plugin_utils._model import Cluster
 from ..plugin_utils._plan import Problem
 from ..plugin_utils._planner import VERBS, PlannerError, asked, solve
-from ..plugin_utils._report import after, plain_plan, plan_lines, summary
+from ..plugin_utils._report import plain_plan, plan_lines, summaries
 from ..plugin_utils._select import SelectError, select, select_hosts
 
 _ABOUT_GUESTS = ("explain", "move")
@@ -71,18 +71,19 @@ class ActionModule(ActionBase):
             problem = asked(problem)
         except (SelectError, PlannerError) as error:
             raise AnsibleActionFail(str(error)) from error
-        wrong = complaints(problem, plan)
+        wrong = complaints(problem, plan, always_together=True)
         if wrong:
             raise AnsibleActionFail(
                 f"the planner broke a constraint, which is a bug; please report: {'; '.join(wrong)}"
             )
+        before, then = numbers = summaries(problem, plan)
         result.update(
             changed=False,
             hosts=[] if args["verb"] in _ABOUT_GUESTS else list(problem.subjects),
             plan=plain_plan(plan),
-            before=summary(problem),
-            after=summary(after(problem, plan)),
-            report=list(plan.notes) if args["verb"] == "explain" else plan_lines(problem, plan),
+            before=before,
+            after=then,
+            report=list(plan.notes) if args["verb"] == "explain" else plan_lines(problem, plan, known=numbers),
         )
         return result
 

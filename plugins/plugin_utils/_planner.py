@@ -82,6 +82,9 @@ def _in_order(problem: Problem, plan: Plan) -> Plan:
         moves_total=problem.options.get("moves_total"),
         reasons={move.guest: move.reason for move in plan.moves},
     )
+    if schedule.stays and problem.verb == "balance":  # its moves are in an order in which one by one can be made
+        moves = tuple(dataclasses.replace(move, wave=number) for number, move in enumerate(plan.moves, 1))
+        return dataclasses.replace(plan, moves=moves)
     notes = [*plan.notes]
     if schedule.parked:
         notes.append(f"parked on the way, so moved twice: {listing(schedule.parked)}")

@@ -166,7 +166,7 @@ class Ejector:
                 continue
             if not self._part(index, name, short, barred, depth, tried):
                 return False
-        return limit is None or self.moves <= limit
+        return True
 
     def _may(self, guest: GuestState, index: int, most: int) -> bool:
         """Whether that many moves could be enough, by the biggest guests there in each kind."""

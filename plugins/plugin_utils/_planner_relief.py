@@ -211,9 +211,7 @@ class Relief:
 
     def _give_way(self, unit: Unit, host: int) -> bool:
         """Let one other guest leave a host so that the unit has room there."""
-        hosts = sorted(
-            (i for i in range(len(self.board.hosts)) if i not in self.over), key=lambda i: self.board.load(i)
-        )
+        hosts = sorted((i for i in range(len(self.board.hosts)) if i not in self.over), key=self.board.load)
         guest = self.board.problem.guests[unit.guests[0]]
         tried = 0
         for index in hosts:

@@ -103,18 +103,17 @@ def _tied(board: Board, name: str) -> bool:
 
 def _without_moves(board: Board, homeless: t.Sequence[GuestState]) -> tuple[list[Stays], dict[str, int]]:
     """Place on the emptiest hosts, or, where that leaves more without a place, on the fullest."""
-    best: tuple[list[Stays], dict[str, int]] | None = None
+    attempts: list[tuple[list[Stays], dict[str, int]]] = []
     for tight in (False, True):
         board.tight = tight
         placed, stays = place_all(board, homeless)
-        if best is None or len(stays) < len(best[0]):
-            best = stays, {name: index for name, (index, _reason) in placed.items()}
+        attempts.append((stays, {name: index for name, (index, _reason) in placed.items()}))
         if not stays:
             break
         for name in placed:
             board.take(board.problem.guests[name])
     board.tight = False
-    assert best is not None
+    best = min(attempts, key=lambda attempt: len(attempt[0]))
     if best[0]:
         for name, index in best[1].items():
             board.put(board.problem.guests[name], index)

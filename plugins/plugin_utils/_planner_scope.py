@@ -10,6 +10,7 @@ import dataclasses
 import typing as t
 
 from ._constraints import Board
+from ._model import Resources
 from ._plan import GuestState
 from ._planner_fit import bundles
 from ._planner_packing import Amount, Flavour, Kind, Packing
@@ -17,6 +18,7 @@ from ._planner_seats import Item
 from ._rules import HOST
 from ._words import listing
 
+NOTHING = Resources(0, 0, 0)
 #: Obstacles that depend on the guest and the host alone, not on who else is there.
 ALONE = ("partition", "closed", "capability", "pin")
 
@@ -25,7 +27,7 @@ Admission = tuple[t.Any, ...]  #: what decides whom a host may take at all
 
 def used(board: Board, scope: t.Sequence[int]) -> set[int]:
     """Hosts that cannot be switched off: with guests, or with foreign use."""
-    foreign = {i for i in scope if board.hosts[i].foreign != type(board.hosts[i].foreign)(0, 0, 0)}
+    foreign = {i for i in scope if board.hosts[i].foreign != NOTHING}
     return foreign | set(board.where.values()).intersection(scope)
 
 

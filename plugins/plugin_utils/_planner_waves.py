@@ -161,18 +161,15 @@ def _best(
     """
     goal = {guest.name: index for unit in units for guest, index in unit}
     close = math.ceil(CLOSE * least_waves(board, goal, per_host, total))
-    best: tuple[tuple[int, ...], _Run] | None = None
+    attempts: list[tuple[tuple[int, ...], _Run]] = []
     for patience in patience_of:
         for prefer in ("busy", "big", "small"):
             run = _Run(board, units, per_host, total, prefer, patience)
             run.all()
-            rank = (len(run.left), max(run.waves, close), len(run.steps), run.waves)
-            if best is None or rank < best[0]:
-                best = rank, run
+            attempts.append(((len(run.left), max(run.waves, close), len(run.steps), run.waves), run))
             if not run.left and run.waves <= close:
-                return best[1]
-    assert best is not None
-    return best[1]
+                return min(attempts, key=lambda attempt: attempt[0])[1]
+    return min(attempts, key=lambda attempt: attempt[0])[1]
 
 
 class _Run:

@@ -78,12 +78,27 @@ def summary(problem: Problem) -> dict[str, t.Any]:
     }
 
 
-def plan_lines(problem: Problem, plan: Plan, rows: int = ROWS) -> list[str]:
-    """The plan as lines of text: tables of what changes, notes, and the cluster before and after."""
+def summaries(problem: Problem, plan: Plan) -> tuple[dict[str, t.Any], dict[str, t.Any]]:
+    """The cluster in a few numbers before and after the plan."""
+    before = summary(problem)
+    return before, before if plan.empty else summary(after(problem, plan))
+
+
+def plan_lines(
+    problem: Problem,
+    plan: Plan,
+    rows: int = ROWS,
+    *,
+    known: tuple[dict[str, t.Any], dict[str, t.Any]] | None = None,
+) -> list[str]:
+    """The plan as lines of text: tables of what changes, notes, and the cluster before and after.
+
+    `known`: the `summaries`, if they are there already: in a big cluster they cost more than all the rest.
+    """
     lines = [_headline(problem, plan)]
     lines += _tables(plan, rows)
     lines += [f"Note: {note}" for note in plan.notes]
-    before, then = summary(problem), summary(after(problem, plan))
+    before, then = known or summaries(problem, plan)
     return [*lines, "", *_cluster_table(before, then, plan.empty)]
 
 

@@ -129,7 +129,7 @@ class Builder:
             assert time.monotonic() < end, f"{words!r} does not appear in the log:\n{self.log()[-3000:]}"
             time.sleep(0.1)
 
-    def wait_for_silence(self, timeout: float = 20) -> None:
+    def wait_for_silence(self, timeout: float = 60) -> None:
         """Until nothing of a build is left, which must not take long."""
         end = time.monotonic() + timeout
         while any(self.traces().values()):

@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -145,6 +146,11 @@ def daemon() -> t.Iterator[PrivateLibvirtd]:
 
 @pytest.fixture(scope="session")
 def bridges() -> t.Iterator[tuple[str, str]]:
+    alive = {int(entry.name) % 100000 for entry in pathlib.Path("/proc").iterdir() if entry.name.isdigit()}
+    for link in pathlib.Path("/sys/class/net").iterdir():
+        found = re.fullmatch(r"tk([0-9]+)[ab]", link.name)
+        if found and int(found[1]) not in alive:  # of tests that were killed
+            no_bridge(link.name)
     names = (f"tk{os.getpid() % 100000}a", f"tk{os.getpid() % 100000}b")
     for name in names:
         bridge(name)

@@ -84,7 +84,9 @@ class PrivateLibvirtd:
         # The shell stays as the namespace's first process: it buries the QEMUs that libvirtd leaves to it.
         script = " && ".join([*mounts, "{ libvirtd -f /etc/libvirt/libvirtd.conf -p /run/libvirtd.pid & wait $!; }"])
         self._process = subprocess.Popen(
-            ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c", script],
+            # It dies with the tests, also when they are killed.
+            ["setpriv", "--pdeathsig", "KILL", "unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+            + ["sh", "-c", script],
             stdin=subprocess.DEVNULL,
             stdout=(self.base / "out").open("wb"),
             stderr=subprocess.STDOUT,

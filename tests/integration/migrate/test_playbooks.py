@@ -15,7 +15,7 @@ import typing as t
 
 import pytest
 import yaml
-from rack import Beacons, Rack
+from rack import ROOT, Beacons, Rack
 
 MACS = {"p1": "52:54:0a:58:05:65", "p2": "52:54:0a:58:05:66"}
 SLOW = "3 MiB"  #: per second; a guest has 32 MiB that do not compress
@@ -152,6 +152,39 @@ def test_rebalance_packs_guests_while_they_run(cluster: Rack, beacons: Beacons) 
     assert "oscarv_goal=relieve" in refused.text
     for name in ("p1", "p2", "p3"):
         cluster.play("oscarv.virt.migrate", oscarv_select=name, oscarv_to="node01")
+
+
+#: What a plan asks for in which a guest is parked on its way, with two HostOSes: there and back.
+TWICE = """\
+- hosts: oscarv_hostos
+  gather_facts: false
+  become: true
+  tasks:
+    - oscarv.virt.assign:
+        need_builds: false
+      register: __oscarv_assigned
+      check_mode: true
+      run_once: true
+    - ansible.builtin.set_fact:
+        __oscarv_wishes:
+          - {guest: p2, source: node01, target: node02, wave: 1}
+          - {guest: p2, source: node02, target: node01, wave: 2}
+        __oscarv_stays: []
+      run_once: true
+    - ansible.builtin.include_tasks: TASKS/migrate_run.yml
+"""
+
+
+def test_a_guest_that_is_parked_on_its_way_moves_twice(cluster: Rack, beacons: Beacons, tmp_path: pathlib.Path) -> None:
+    play = tmp_path / "twice.yml"
+    play.write_text(TWICE.replace("TASKS", str(ROOT / "playbooks" / "tasks")))
+    epoch = info(cluster)["guests"]["p2"]["epoch"]
+    begin = time.monotonic()
+    done = cluster.play(str(play))
+    assert [line[:29] for line in said(done.text)] == ["guest p2: moved live to node0"] * 2
+    beacons.uninterrupted(MACS["p2"], begin)
+    assert consistent(cluster, "p2") == "node01"
+    assert info(cluster)["guests"]["p2"]["epoch"] == epoch + 2
 
 
 # -- interrupted -------------------------------------------------------------------------------------------------------

@@ -38,8 +38,9 @@ def domain(asked: Problem, name: str, level: str) -> str | None:
     return name if level == "host" else dict(asked.hosts[name].enclosures).get(level)
 
 
-def true_score(asked: Problem, at: dict[str, str], weights: t.Mapping[str, float] = WEIGHTS) -> float:
+def true_score(asked: Problem, at: dict[str, str], weights: t.Mapping[str, float] | None = None) -> float:
     """The documented score from its definition; all hosts must be comparable."""
+    weights = WEIGHTS if weights is None else weights
     open_hosts = [h for h in asked.hosts.values() if not h.closed and h.capacity is not None]
     total = 0.0
     for kind in ("vcpus", "memory", "disk"):

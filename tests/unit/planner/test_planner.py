@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.oscarv.virt.plugins.plugin_utils._checker import complaints
 from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Resources, Rule, Spread, Tolerate
 from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Place, Plan, PlannerError, Problem
+from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import asked as planned_for
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import solve
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -340,3 +341,25 @@ def test_no_move_that_was_asked_for_breaks_a_constraint(asked: Problem, data: st
     to = data.draw(st.sampled_from(sorted(asked.hosts)))
     asked = dataclasses.replace(asked, verb="move", subjects=tuple(names), options={"to": to})
     assert complaints(asked, solve(asked)) == []
+
+
+# -- whatever is asked --------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=400, deadline=None)
+@given(problems(), st.data())
+def test_no_plan_of_any_verb_breaks_a_constraint_at_any_moment(asked: Problem, data: st.DataObject) -> None:
+    verb = data.draw(st.sampled_from(["place", "evacuate", "relieve", "balance", "consolidate", "what_if"]))
+    host_ = data.draw(st.sampled_from(sorted(asked.hosts)))
+    options = {
+        "threshold": data.draw(st.sampled_from([0.3, 0.5, 0.8])),
+        "moves": data.draw(st.integers(1, 5)),
+        "moves_per_host": data.draw(st.integers(1, 3)),
+        "make_room": data.draw(st.booleans()),
+        "engine": "pure",
+        "solver": False,
+        "lose": [host_] if verb == "what_if" else [],
+    }
+    subjects = (host_,) if verb == "evacuate" else ()
+    asked = dataclasses.replace(asked, verb=verb, subjects=subjects, options=options)
+    assert complaints(planned_for(asked), solve(asked), always_together=True) == []

@@ -125,6 +125,16 @@ def test_a_chain_over_two_hosts_is_found() -> None:
     assert [(m.guest, m.target, m.wave) for m in plan.moves] == [("b", "h3", 1), ("a", "h2", 2)] and not plan.stays
 
 
+@pytest.mark.skipif(not exact.available(), reason="highspy is not there")
+def test_the_model_proves_what_counting_cannot() -> None:
+    hosts = [host("h1", memory=8), host("h2", memory=4), host("h3", memory=2)]
+    guests = [guest("a", memory=4, host="h1"), guest("b", memory=2, host="h2"), guest("big", memory=8)]
+    asked = problem(hosts, guests)
+    alone = make_room(Board(asked), [asked.guests["big"]], solver=False)
+    proved = make_room(Board(asked), [asked.guests["big"]])
+    assert (alone.bound, proved.bound, len(proved.moved)) == (1, 2, 2) and proved.engine == "ejection, highspy"
+
+
 def test_a_partner_that_is_in_the_way_is_moved() -> None:
     hosts = [host("h1"), host("h2", memory=1)]
     guests = [guest("a", host="h1"), guest("b", memory=4)]

@@ -90,6 +90,17 @@ def test_the_search_finds_what_neither_fit_does_and_without_it_the_answer_is_unk
     assert check(hard).answer == "yes"
 
 
+def test_gaps_that_are_just_enough_are_no_proof() -> None:
+    hosts = [host("h1", vcpus=99, memory=99), host("h2", vcpus=4, memory=10), host("h3", vcpus=3, memory=10)]
+    sizes = (2, 2, 2, 2, 3, 4, 5)
+    guests = [guest(f"g{n}", memory=size, disk=0) for n, size in enumerate(sizes)]
+    asked = problem(hosts, guests)
+    assert _tolerate_proof.impossible(Board(asked), list(asked.guests.values())[4:]) is None
+    board = Board(dataclasses.replace(asked, hosts={n: h for n, h in asked.hosts.items() if n != "h1"}))
+    assert _tolerate_proof.impossible(board, list(asked.guests.values())) is None
+    assert _tolerate_proof.search(board, list(asked.guests.values())) is None and len(board.where) == 7
+
+
 def refusals() -> t.Iterator[t.Any]:
     three = [guest(f"g{n}", memory=3, host="h1") for n in range(3)]
     yield pytest.param([host("h2", memory=2)], three, [], "no host that is left takes it", id="alone")
