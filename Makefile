@@ -5,7 +5,7 @@ SHELL := /bin/bash
 COLLECTION := .build/collections/ansible_collections/oscarv/virt
 SUITES = . .venv/bin/activate && python tools/suites.py
 
-.PHONY: help demo demo-down demo-clean test check test-kvm test-long bench docs venv venv-test packages
+.PHONY: help demo demo-down demo-clean test check test-kvm test-xen test-long bench docs venv venv-test packages
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,9 @@ check: venv-test ## lint and unit tests, under 3 minutes
 
 test-kvm: venv-test packages ## the molecule scenario `kvm` alone
 	$(SUITES) kvm
+
+test-xen: venv-test packages ## the molecule scenario `xen` alone
+	$(SUITES) xen
 
 test-long: venv-test packages ## what is too slow for CI
 	$(SUITES) long

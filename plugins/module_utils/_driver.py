@@ -21,6 +21,7 @@ CAPABILITIES: dict[str, str] = {
     "define": "define and undefine a guest",
     "start_stop": "start, shut down and power off",
     "pause": "pause and resume a running guest",
+    "save": "save the memory of a running guest to disk, and go on from there",
     "autostart": "start a guest when its HostOS boots",
     "live_vcpus": "change the number of vCPUs of a running guest",
     "live_memory": "change the memory of a running guest",
@@ -72,7 +73,7 @@ class Seen:
 
     name: str
     uuid: str
-    state: str  #: running | paused | stopped | crashed | moving
+    state: str  #: running | paused | stopped | saved | crashed | moving
     mark: Mark | None
     vcpus: int
     memory: int  #: bytes, persistent configuration
@@ -124,6 +125,8 @@ class MoveRequest:
     timeout: int | None = None  #: seconds for the whole move
     plaintext: bool = False  #: consent to move memory and disks unencrypted
     move: str = ""  #: id of the move in the ledger
+    hypervisor: str = ""  #: of the target; empty: the same as here
+    acceleration: str = ""  #: of the target, as its hostos_info has found; matters where it has another hypervisor
 
 
 @dataclasses.dataclass(frozen=True)

@@ -184,12 +184,17 @@ def _allocated(directory: str) -> int:
 
 def is_shared(path: str) -> bool:
     """Whether other HostOSes see the file system that `path` lies on."""
-    best, kind = "", ""
-    with open("/proc/self/mounts", encoding="utf-8") as stream:
+    return mount_of(path)[0] in _SHARED_FILE_SYSTEMS
+
+
+def mount_of(path: str, mounts: str = "/proc/self/mounts") -> tuple[str, frozenset[str]]:
+    """Kind and options of the file system that `path` lies on."""
+    best, kind, options = "", "", ""
+    with open(mounts, encoding="utf-8") as stream:
         for line in stream:
-            _device, mount, file_system, *_rest = line.split(" ")
+            _device, mount, file_system, flags, *_rest = line.split(" ")
             mount = mount.replace("\\040", " ")
             inside = mount == "/" or path == mount or path.startswith(mount + "/")
             if inside and len(mount) >= len(best):
-                best, kind = mount, file_system
-    return kind in _SHARED_FILE_SYSTEMS
+                best, kind, options = mount, file_system, flags
+    return kind, frozenset(options.split(","))

@@ -7,31 +7,49 @@ from __future__ import annotations
 
 import typing as t
 
+from . import _xen
 from ._driver import DriverError
 from ._kvm import KvmDriver, Options
 from ._kvm_connection import DEFAULT_URI
 from ._paths import STATE_DIR
+from ._xen import XenDriver
 
 #: As in the doc fragment `hypervisor`.
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
-    "hypervisor": {"type": "str", "choices": ["kvm"], "default": "kvm"},
+    "hypervisor": {"type": "str", "choices": ["kvm", "xen"], "default": "kvm"},
     "uri": {"type": "str"},
     "state_dir": {"type": "path", "default": STATE_DIR},
     "emulation": {"type": "str", "choices": ["auto", "refuse"], "default": "auto"},
 }
 
 
+class _Way(t.NamedTuple):
+    """How a hypervisor is driven through libvirt."""
+
+    driver: type[KvmDriver]
+    uri: str
+    kinds: tuple[str, ...]  #: what libvirt may say that the connection leads to
+
+
+_WAYS = {
+    "kvm": _Way(KvmDriver, DEFAULT_URI, ("QEMU", "TEST")),
+    "xen": _Way(XenDriver, _xen.URI, ("XEN",)),
+}
+
+
 def open_driver(params: t.Mapping[str, t.Any], **consents: t.Any) -> KvmDriver:
     """The driver of `params`; `consents` are fields of its Options. DriverError when its hypervisor is not there."""
+    name = params["hypervisor"]
+    way = _WAYS[name]
     options = Options(
-        uri=params["uri"] or DEFAULT_URI,
+        uri=params["uri"] or way.uri,
         state_dir=params["state_dir"],
         emulation=params["emulation"],
         **consents,
     )
-    driver = KvmDriver(options, params.get("cluster"))
+    driver = way.driver(options, params.get("cluster"))
     kind = str(driver.connection.getType()).upper()
-    if kind not in ("QEMU", "TEST"):
+    if kind not in way.kinds:
         driver.close()
-        raise DriverError(f"uri {options.uri} leads to hypervisor {kind}; hypervisor kvm wants qemu:///system")
+        raise DriverError(f"uri {options.uri} leads to hypervisor {kind}; hypervisor {name} wants {way.uri}")
     return driver

@@ -90,7 +90,7 @@ def build(job: Job, work: pathlib.Path, out: pathlib.Path) -> dict[str, t.Any]:
         (work / "raw").mkdir()
         size = disks.size_for(_contents(tree.root), job.recipe.get("size"))
         disks.make(tree, work / "raw" / "disk.raw", identity, size)
-        disks.convert(work / "raw" / "disk.raw", out / "disk.qcow2")
+        disks.convert(work / "raw" / "disk.raw", out / "disk.qcow2", job.recipe.get("compression", "zstd"))
     return {
         "architecture": job.recipe["architecture"],
         "command_line": f"root=UUID={identity.root} ro {COMMAND_LINE}",

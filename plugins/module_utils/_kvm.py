@@ -14,7 +14,7 @@ from ._driver import Capability, Change, Driver, DriverError, MoveRequest, MoveR
 from ._errors import StepFailed
 from ._kvm_capabilities import capabilities
 from ._kvm_connection import open_connection, require_libvirt, told
-from ._kvm_observe import observe_all, observe_one, pool_paths
+from ._kvm_observe import observe_all, observe_one, pool_paths, qemu_processes
 from ._kvm_plan import plan_guest, plan_removal
 from ._kvm_platform import Platform
 from ._kvm_power import ask
@@ -50,10 +50,23 @@ class KvmDriver(Driver):
     def capabilities(self) -> dict[str, Capability]:
         return capabilities(self.platform)
 
+    def capabilities_of(self, seen: Seen) -> dict[str, Capability]:
+        """What can be done with this guest, where that differs from guest to guest."""
+        return self.capabilities()
+
+    def capacity(self) -> dict[str, int]:
+        """What there is for guests where the machine's own files do not tell; bytes and processors."""
+        return {}
+
+    def strays(self, uuid: str) -> list[t.Any]:
+        """What runs of a guest here, whether or not libvirt knows: the process ids of its QEMUs."""
+        return qemu_processes(uuid)
+
     def versions(self) -> dict[str, str]:
         """Of libvirt's daemon and of the hypervisor."""
+        name = self.platform.dialect.tells_hypervisor
         with told("(any)", "ask libvirt for its version"):
-            numbers = {"libvirt": self.connection.getLibVersion(), "qemu": self.connection.getVersion()}
+            numbers = {"libvirt": self.connection.getLibVersion(), name: self.connection.getVersion()}
         return {name: f"{n // 1000000}.{n // 1000 % 1000}.{n % 1000}" for name, n in numbers.items()}
 
     def observe_all(self) -> Observation:
@@ -91,7 +104,7 @@ class KvmDriver(Driver):
             plan = t.cast(Plan, change)
             # Not one that restarts (all would be away at once), nor one that is gone once it stops.
             waits = "shut down" in plan.steps and not plan.restarts and plan.seen is not None and plan.seen.persistent
-            if waits and self.options.shutdown_timeout > 0:
+            if waits and plan.native.active and self.options.shutdown_timeout > 0:
                 ask(plan)
 
     def apply(self, change: Change) -> Seen | None:

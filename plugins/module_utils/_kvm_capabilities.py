@@ -12,20 +12,24 @@ from ._driver import CAPABILITIES, Capability
 from ._kvm_connection import require_libvirt, told
 from ._kvm_domain import text_of
 from ._kvm_parse import parse
-from ._kvm_platform import ARCH, MACHINE, Platform
+from ._kvm_platform import Platform
+from ._kvm_xml import ARCH, MACHINE
 
 #: What libvirt's simulator does not have.
 _REAL_ONLY = ("live_nic", "live_disk", "live_disk_growth", "cold_move", "live_move", "live_move_local_disk", "overlay")
 
 
-def capabilities(platform: Platform) -> dict[str, Capability]:
-    """One entry for each of CAPABILITIES."""
+def capabilities(platform: Platform, missing: t.Mapping[str, str] | None = None) -> dict[str, Capability]:
+    """One entry for each of CAPABILITIES. `missing`: what one guest lacks; None: what guests lack by default."""
+    missing = platform.missing if missing is None and not platform.simulator else missing or {}
     found = {name: Capability(True) for name in CAPABILITIES}
     if platform.simulator:
         reason = "libvirt's simulator has neither files nor processes"
         found.update({name: Capability(False, reason) for name in (*_REAL_ONLY, "uefi")})
     elif platform.acceleration.kind == "none":
         found = {name: Capability(False, platform.acceleration.reason) for name in CAPABILITIES}
+    elif missing:
+        found.update({name: Capability(False, reason) for name, reason in missing.items()})
     elif not platform.has_uefi:
         found["uefi"] = Capability(False, "no UEFI firmware for guests is installed (Debian: ovmf; EL: edk2-ovmf)")
     return found

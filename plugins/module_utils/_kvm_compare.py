@@ -14,7 +14,7 @@ from ._kvm_connection import require_libvirt, told
 from ._kvm_mark import mark_of_spec
 from ._kvm_power import lookup
 from ._kvm_world import Phase, Plan
-from ._kvm_xml import MOST_VCPUS, memory_of, vcpus_max
+from ._kvm_xml import memory_of
 
 
 def plan_mark(plan: Plan) -> None:
@@ -30,20 +30,22 @@ def plan_mark(plan: Plan) -> None:
 
 def plan_type(plan: Plan) -> None:
     """A guest that was made under emulation gets KVM when the HostOS has learned it, and the other way round."""
-    wanted, config = plan.world.platform.domain_type, plan.native.config
-    if plan.difference.compare("acceleration", config.domain_type, wanted, effect=_restart(plan)):
-        plan.edits.append(functools.partial(edit.set_type, domain_type=wanted))
+    platform, config = plan.world.platform, plan.native.config
+    wanted = platform.type_for(plan.spec)
+    if plan.difference.compare(platform.type_key, platform.type_of(config), wanted, effect=_restart(plan)):
+        plan.edits.append(functools.partial(platform.set_type, wanted=wanted))
 
 
 def plan_vcpus(plan: Plan) -> None:
     wanted, config, live = plan.spec.vcpus, plan.native.config, plan.native.live
-    if wanted > MOST_VCPUS:
-        raise plan.error(f"vcpus: found {wanted}; allowed: at most {MOST_VCPUS}")
-    pluggable = live is not None and live.vcpus <= wanted <= live.vcpus_max
+    if wanted > plan.world.platform.most_vcpus:
+        raise plan.error(f"vcpus: found {wanted}; allowed: at most {plan.world.platform.most_vcpus}")
+    reach = plan.world.platform.most_live_vcpus
+    pluggable = live is not None and live.vcpus <= wanted <= min(live.vcpus_max, reach)
     effect = LIVE if pluggable else _restart(plan)  # vCPUs that a guest booted with cannot be taken away
     if not plan.difference.compare("vcpus", config.vcpus, wanted, effect=effect):
         return
-    most = config.vcpus_max if wanted <= config.vcpus_max else vcpus_max(wanted)
+    most = config.vcpus_max if wanted <= config.vcpus_max else plan.world.platform.vcpus_max(wanted)
     plan.edits.append(functools.partial(edit.set_vcpus, vcpus=wanted, most=most))
     if plan.active and pluggable and live is not None and live.vcpus != wanted:
         words = f"plug vCPUs: {live.vcpus} -> {wanted}"

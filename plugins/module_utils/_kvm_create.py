@@ -20,7 +20,6 @@ from ._kvm_files import claim_files, finish, plan_leftovers
 from ._kvm_mark import mark_of_spec
 from ._kvm_power import plan_power
 from ._kvm_world import Phase, Plan
-from ._kvm_xml import domain as domain_xml
 from ._kvm_xml import memory_of
 from ._paths import seed_path
 from ._qcow2 import read_header
@@ -173,12 +172,6 @@ def _plan_claim(plan: Plan, new: New) -> None:
 
 def _define(plan: Plan, new: New) -> None:
     spec, platform = plan.spec, plan.world.platform
-    xml = domain_xml(
-        spec,
-        domain_type=platform.domain_type,
-        cpu=platform.effective_cpu(spec.cpu),
-        disks=new.paths,
-        seed=new.seed,
-        mark=mark_of_spec(spec, build_id=new.build_id, host_key=new.host_key),
-    )
+    mark = mark_of_spec(spec, build_id=new.build_id, host_key=new.host_key)
+    xml = platform.render(spec, disks=new.paths, seed=new.seed, mark=mark)
     define(plan.world.connection, spec.name, xml)

@@ -58,6 +58,7 @@ def backing_of(world: World, spec: GuestSpec, disk: DiskSpec) -> str | None:
     header = read_header(path)
     if header is None or header.backing is not None:
         raise DriverError(f"{who} is not a qcow2 file that stands alone: remove it and run oscarv.virt.deploy")
+    world.platform.refuse_build(spec.name, path)
     if header.size > size_wanted(disk):
         raise DriverError(
             f"guest {spec.name}: disks.{disk.name}.size: found {disk.size}; its build needs {header.size} bytes"

@@ -8,22 +8,10 @@ from __future__ import annotations
 import typing as t
 import xml.etree.ElementTree as ET
 
+from ._dialect import Dialect, dialect_of, find_seed
 from ._kvm_parse import serial_of
-from ._kvm_xml import (
-    cpu_element,
-    disk_element,
-    drive_controller,
-    drive_element,
-    firmware_elements,
-    free_target,
-    memory_of,
-    nic_element,
-)
+from ._kvm_xml import cpu_element, firmware_elements, free_target, memory_of
 from ._spec import NicSpec
-
-
-def set_type(domain: ET.Element, domain_type: str) -> None:
-    domain.set("type", domain_type)
 
 
 def set_vcpus(domain: ET.Element, vcpus: int, most: int) -> None:
@@ -67,7 +55,7 @@ def put_nic(domain: ET.Element, nic: NicSpec) -> None:
     """Add a NIC, or change the one that has its MAC."""
     found = find_nic(domain, nic.mac)
     if found is None:
-        _devices(domain).append(nic_element(nic))
+        _devices(domain).append(_dialect(domain).nic(nic))
     else:
         connect_nic(found, nic)
         _drop(found, "mtu")
@@ -93,8 +81,9 @@ def put_disk(domain: ET.Element, name: str, path: str) -> str:
     """Add a disk, or point ours of that name to `path`; return its target."""
     found = find_disk(domain, name)
     if found is None:
-        target = free_target(_targets(domain))
-        _devices(domain).append(disk_element(name, path, target))
+        dialect = _dialect(domain)
+        target = free_target(_targets(domain), dialect.prefix)
+        _devices(domain).append(dialect.disk(name, path, target))
         return target
     _child(found, "source").set("file", path)
     target_element = _child(found, "target")
@@ -108,17 +97,8 @@ def remove_disk(domain: ET.Element, name: str) -> None:
 
 
 def put_seed(domain: ET.Element, path: str | None) -> None:
-    """Insert a seed into the drive for it, or (None) take it out."""
-    drive = find_disk(domain, "seed", "cdrom")
-    if drive is None:
-        if path is not None:
-            _devices(domain).append(drive_element(path))
-            if domain.find("devices/controller[@type='scsi']") is None:
-                _devices(domain).append(drive_controller())
-        return
-    _drop(drive, "source")
-    if path is not None:
-        drive.insert(1, ET.Element("source", {"file": path}))
+    """Insert a seed into the place for it, or (None) take it out."""
+    _dialect(domain).put_seed(domain, path)
 
 
 def find_nic(domain: ET.Element, mac: str) -> ET.Element | None:
@@ -130,11 +110,16 @@ def find_nic(domain: ET.Element, mac: str) -> ET.Element | None:
 
 
 def find_disk(domain: ET.Element, name: str, device: str = "disk") -> ET.Element | None:
-    wanted = serial_of(name)
+    """A disk by its name; never the seed, which is a disk of that serial under Xen."""
+    wanted, seed = serial_of(name), find_seed(domain)
     for disk in domain.findall("devices/disk"):
-        if disk.get("device", "disk") == device and disk.findtext("serial") == wanted:
+        if disk is not seed and disk.get("device", "disk") == device and disk.findtext("serial") == wanted:
             return disk
     return None
+
+
+def _dialect(domain: ET.Element) -> Dialect:
+    return dialect_of(domain.get("type", ""))
 
 
 def _devices(domain: ET.Element) -> ET.Element:

@@ -9,7 +9,7 @@ The order is what makes it safe:
 2. tombstone `moving` and the list of files here; the list of files there (the receipt)
 3. files on the target: empty overlays for a live move, whole copies for a cold one
 4. libvirt moves: the domain is defined there and undefined here, or neither
-5. proof on both sides; tombstone `moved`
+5. proof on both sides; tombstone `moved`; a Xen guest, which arrives paused, goes on
 6. files here are removed. After a cold move that waits until the target has made its copies durable (`accept`)
 
 An error before 4 has succeeded takes 3 and 2 back. Where it is not certain what happened, nothing is taken back and
@@ -28,10 +28,11 @@ from ._kvm_connection import advice, require_libvirt
 from ._kvm_move_files import Departure, Departures, Receipt, remove_files
 from ._kvm_move_job import Clock, migrate, pacer, shut_down
 from ._kvm_move_plan import MovePlan, Refused, make_plan
-from ._kvm_move_proof import SOURCE, TARGET, Proof, Unsettled, arrived, prove, where
+from ._kvm_move_proof import SOURCE, TARGET, Proof, Unsettled, arrived, prove, wait_until, where
 from ._kvm_move_target import Target
 from ._kvm_world import files_of
 from ._tombstone import MOVED, MOVING, Tombstone, Tombstones
+from ._xen_move import arrives_paused, go_on
 
 if t.TYPE_CHECKING:
     from ._kvm import KvmDriver
@@ -65,7 +66,8 @@ class NotMoved(DriverError):
 
 def move(driver: KvmDriver, request: MoveRequest) -> MoveResult:
     """Driver.move: look, act, prove. Raises DriverError (Refused, NotMoved, Unsettled) naming the guest."""
-    target = Target(request.target, request.target_address, plaintext=request.plaintext)
+    hypervisor = request.hypervisor or driver.hypervisor
+    target = Target(request.target, request.target_address, plaintext=request.plaintext, hypervisor=hypervisor)
     scene = Scene(driver)
     try:
         return already(scene, request, target) or act(scene, look(scene, request, target), target)
@@ -95,7 +97,7 @@ def act(scene: Scene, plan: MovePlan, target: Target) -> MoveResult:
     clock = Clock(plan.request.timeout)
     copied: dict[str, int] = {}
     older = scene.stones.get(plan.uuid)
-    _remember(scene, plan)
+    _remember(scene, plan, target)
     try:
         if plan.restart:
             shut_down(plan, clock, scene.driver.options.shutdown_timeout)
@@ -125,7 +127,7 @@ def _no_autostart(plan: MovePlan) -> t.Iterator[None]:
         raise
 
 
-def _remember(scene: Scene, plan: MovePlan) -> None:
+def _remember(scene: Scene, plan: MovePlan, target: Target) -> None:
     """What a crash from here on needs. The list first: with a tombstone alone nobody would know the files."""
     request = plan.request
     departure = Departure(
@@ -137,6 +139,7 @@ def _remember(scene: Scene, plan: MovePlan) -> None:
         target=request.target,
         address=request.target_address,
         plaintext=request.plaintext,
+        hypervisor=target.hypervisor,
         files=plan.leaving,
         receipt=str(pathlib.PurePosixPath(plan.folder) / plan.receipt) if plan.arriving and not plan.live else None,
     )
@@ -235,7 +238,7 @@ def _finish(scene: Scene, plan: MovePlan, target: Target, clock: Clock, copied: 
     """Prove, then let go: the tombstone first, the files here last. After the proof nothing undoes the move."""
     proof = prove(scene.driver, plan, target)
     end = _End(scene, plan, target, proof)
-    for step in (end.tombstone, end.autostart, end.files_here, end.start):
+    for step in (end.tombstone, end.go_on, end.autostart, end.files_here, end.start):
         try:
             step()
         except (DriverError, OSError, require_libvirt().libvirtError) as error:
@@ -292,6 +295,10 @@ class _End:
         plan = self.plan
         stone = Tombstone(plan.uuid, plan.mark.epoch, MOVED, plan.guest, plan.request.target, plan.request.move)
         self.scene.stones.write(stone)
+
+    def go_on(self) -> None:
+        if arrives_paused(self.plan):
+            go_on(self.plan, self.proof.domain, wait_until)
 
     def autostart(self) -> None:
         self.proof.domain.setAutostart(self.plan.request.spec.starts_with_host)

@@ -78,6 +78,8 @@ def _request(wish: Params, spec: GuestSpec) -> MoveRequest:
         timeout=wish["timeout"],
         plaintext=wish["plaintext"],
         move=wish["id"],
+        hypervisor=wish["target_hypervisor"] or "",
+        acceleration=wish["target_acceleration"] or "",
     )
 
 
@@ -107,7 +109,7 @@ class _Moves:
         self._scene = scene
         self._check = check
         self._stack = stack
-        self._targets: dict[tuple[str, str, bool], Target | DriverError] = {}
+        self._targets: dict[tuple[str, str, bool, str], Target | DriverError] = {}
 
     def run(self, requests: t.Sequence[MoveRequest], parallel: int) -> list[dict[str, t.Any]]:
         """First everything is looked at, then what was not refused is done. Results in the order of the requests."""
@@ -116,10 +118,13 @@ class _Moves:
             return list(executor.map(self._do, requests, looked))
 
     def _target(self, request: MoveRequest) -> Target:
-        key = (request.target, request.target_address, request.plaintext)
+        hypervisor = request.hypervisor or self._scene.driver.hypervisor
+        key = (request.target, request.target_address, request.plaintext, hypervisor)
         if key not in self._targets:
             try:
-                target = Target(request.target, request.target_address, plaintext=request.plaintext)
+                target = Target(
+                    request.target, request.target_address, plaintext=request.plaintext, hypervisor=hypervisor
+                )
             except DriverError as error:  # asked once: every try would wait for it again
                 self._targets[key] = error
             else:

@@ -40,6 +40,7 @@ class Departure:
     plaintext: bool
     files: tuple[str, ...]
     receipt: str | None  #: path on the target that must be gone before anything is removed here; None: no need to wait
+    hypervisor: str = "kvm"  #: of the target
 
 
 @dataclasses.dataclass(frozen=True)

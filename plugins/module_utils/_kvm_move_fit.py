@@ -13,6 +13,7 @@ import xml.etree.ElementTree as ET
 from ._driver import MoveRequest
 from ._kvm_connection import require_libvirt
 from ._kvm_domain import text_of
+from ._kvm_move_across import guest_kinds
 from ._kvm_move_target import Target
 
 QEMU_CONF = "/etc/libvirt/qemu.conf"
@@ -26,6 +27,11 @@ def platform_refusals(source: t.Any, target: Target, xml: ET.Element, *, live: b
     """Why the target's QEMU cannot run this domain. `xml`: what runs; of a stopped domain its configuration."""
     lib = require_libvirt()
     kind = xml.get("type", "")
+    if kind == "xen":
+        wanted = xml.findtext("os/type", "").replace("linux", "xen")
+        if wanted in guest_kinds(target.connection):
+            return []
+        return [f"libvirt on {target.host} does not offer guests of type {wanted}: is virtualisation on there?"]
     machine_type = xml.find("os/type")
     attributes = machine_type.attrib if machine_type is not None else {}
     arch, machine = attributes.get("arch"), attributes.get("machine")

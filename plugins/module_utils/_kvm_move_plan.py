@@ -16,13 +16,16 @@ import typing as t
 from ._driver import Capability, DriverError, Mark, MoveRequest, Seen
 from ._kvm_connection import told
 from ._kvm_domain import running_xml
+from ._kvm_move_across import crosses, refusals
 from ._kvm_move_files import receipt_name
 from ._kvm_move_fit import platform_refusals, tls_refusals
 from ._kvm_move_target import Target
-from ._kvm_observe import Native
+from ._kvm_observe import Native, snapshots_of
+from ._kvm_parse import View
 from ._paths import build_of, build_path, disk_path
 from ._spec import DiskSpec
 from ._tombstone import MOVING, Tombstone, refusal
+from ._xen_move import refusals as xen_refusals
 
 if t.TYPE_CHECKING:
     from ._kvm import KvmDriver
@@ -63,6 +66,7 @@ class MovePlan:
     folder: str  #: of the root disk: the receipt goes there
     warnings: tuple[str, ...] = ()
     restart: bool = False  #: a running guest is moved cold: shut down here, start there
+    crosses: bool = False  #: to another hypervisor
 
     @property
     def guest(self) -> str:
@@ -76,6 +80,11 @@ class MovePlan:
     def mark(self) -> Mark:
         """The guest's mark as it is here, with the old epoch."""
         return t.cast(Mark, self.seen.mark)
+
+    @property
+    def config(self) -> View:
+        """The persistent configuration."""
+        return t.cast(Native, self.seen.native).config
 
     @property
     def domain(self) -> t.Any:
@@ -124,12 +133,17 @@ def make_plan(driver: KvmDriver, seen: Seen | None, request: MoveRequest, target
         reasons += found
         reasons += _occupied(request, target)
         if not reasons:
-            plan = MovePlan(request, seen, live, disks, files, variables, disks[0].folder, warnings, restart)
-            reasons += _capability(driver.capabilities(), plan)
+            across = crosses(driver.hypervisor, request)
+            plan = MovePlan(request, seen, live, disks, files, variables, disks[0].folder, warnings, restart, across)
+            reasons += _capability(driver.capabilities_of(seen), plan)
             reasons += _storage(plan, target)
             reasons += _network(seen, target)
-            reasons += platform_refusals(driver.connection, target, running_xml(plan.domain), live=live)
-            reasons += tls_refusals(request, live)
+            if across:
+                builds = [disk.backing for disk in disks]
+                reasons += refusals(driver.hypervisor, request, live, target, builds)
+            else:
+                reasons += platform_refusals(driver.connection, target, running_xml(plan.domain), live=live)
+                reasons += tls_refusals(request, live) if driver.hypervisor == "kvm" else xen_refusals(plan)
     if reasons:
         raise Refused(guest, reasons)
     return plan
@@ -170,10 +184,10 @@ def _way(request: MoveRequest, seen: Seen) -> tuple[bool, bool, tuple[str, ...],
     if native.suspended:
         reasons.append("the guest has suspended itself: wake it up first")
     domain = native.domain
-    if domain.snapshotNum():
+    if snapshots_of(domain):
         reasons.append("it has libvirt snapshots, which do not travel: delete them (virsh snapshot-delete)")
     if not native.active and domain.hasManagedSaveImage():
-        reasons.append("it has a saved state (virsh managedsave), which does not travel: start it or remove that state")
+        reasons.append("its memory is saved (virsh managedsave), which does not travel: start it (state: running)")
     warnings: tuple[str, ...] = ()
     live = native.active and request.mode != "cold"
     if request.mode == "live" and not native.active:

@@ -12,11 +12,12 @@ import dataclasses
 import pathlib
 import typing as t
 
+from ._dialect import XEN
 from ._driver import DriverError, Seen
 from ._kvm_connection import require_libvirt, told, unless
 from ._kvm_move import Scene
 from ._kvm_move_files import Departure, Receipt, find_receipts, make_durable, remove_files
-from ._kvm_move_proof import epochs, qemu_processes
+from ._kvm_move_proof import epochs
 from ._kvm_move_target import Target
 from ._kvm_observe import Native
 from ._tombstone import MOVED, MOVING, Tombstone
@@ -82,7 +83,7 @@ class Settler:
 
     def _write_tombstone(self, action: Action) -> list[str]:
         seen = self._seen(action)
-        if (seen and t.cast(Native, seen.native).active) or qemu_processes(action.uuid):
+        if (seen and t.cast(Native, seen.native).active) or self.scene.driver.strays(action.uuid):
             raise action.error("it runs here")
         stone = self.scene.stones.get(action.uuid)
         if stone is not None and stone.state == MOVED and stone.epoch >= action.epoch:
@@ -99,11 +100,14 @@ class Settler:
         if seen.mark is None or seen.mark.epoch != action.epoch:
             found = seen.mark.epoch if seen.mark else "none of our marks"
             raise action.error(f"the copy here has epoch {found}, not {action.epoch}")
-        if t.cast(Native, seen.native).active or qemu_processes(action.uuid):
+        if t.cast(Native, seen.native).active or self.scene.driver.strays(action.uuid):
             raise action.error("it runs here")
         if not self.check:
             lib = require_libvirt()
-            flags = lib.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | lib.VIR_DOMAIN_UNDEFINE_NVRAM
+            if t.cast(Native, seen.native).config.domain_type == XEN.hypervisor:
+                flags = XEN.undefine_flags(lib)
+            else:
+                flags = lib.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | lib.VIR_DOMAIN_UNDEFINE_NVRAM
             with unless("VIR_ERR_NO_DOMAIN"):
                 t.cast(Native, seen.native).domain.undefineFlags(flags)
         return ["undefine"]
@@ -115,7 +119,7 @@ class Settler:
         receipts = self._receipts(action)
         if departure is None and not receipts:
             return []
-        if self._seen(action) is not None or qemu_processes(action.uuid):
+        if self._seen(action) is not None or self.scene.driver.strays(action.uuid):
             raise action.error("a copy of it is here")
         if departure is not None:
             _prove_arrival(action, departure)
@@ -150,7 +154,7 @@ class Settler:
         stone, departures = self.scene.stones.get(action.uuid), self.scene.departures
         if stone is None and departures.aborted(action.uuid) is None:
             return []
-        if self._seen(action) is not None or qemu_processes(action.uuid):
+        if self._seen(action) is not None or self.scene.driver.strays(action.uuid):
             raise action.error("a copy of it is here")
         if departures.get(action.uuid) is not None:
             raise action.error("files of an unfinished move are here")
@@ -174,7 +178,7 @@ class Settler:
 
 def _prove_arrival(action: Action, departure: Departure) -> None:
     """Files here are the last copy until the target says that it has the guest, and its files durably."""
-    target = Target(departure.target, departure.address, plaintext=departure.plaintext)
+    target = Target(departure.target, departure.address, plaintext=departure.plaintext, hypervisor=departure.hypervisor)
     try:
         domain = target.domain(action.uuid)
         if domain is None or epochs(domain) != {departure.epoch_to}:

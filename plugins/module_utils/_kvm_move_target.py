@@ -21,6 +21,7 @@ import typing as t
 import uuid
 import xml.etree.ElementTree as ET
 
+from ._dialect import DIALECTS
 from ._driver import DriverError
 from ._kvm_connection import error_name, open_connection, require_libvirt, unless
 
@@ -51,14 +52,15 @@ def bracketed(address: str) -> str:
 class Target:
     """One connection to the libvirt of a target HostOS."""
 
-    def __init__(self, host: str, address: str, *, plaintext: bool = False) -> None:
+    def __init__(self, host: str, address: str, *, plaintext: bool = False, hypervisor: str = "kvm") -> None:
         self.host = host
         self.address = address
-        self.uri, self.connection = _connect(host, address, plaintext)
+        self.hypervisor = hypervisor
+        self.uri, self.connection = _connect(host, address, plaintext, DIALECTS[hypervisor].scheme)
 
     @property
     def encrypted(self) -> bool:
-        return self.uri.startswith("qemu+tls:")
+        return "+tls:" in self.uri
 
     def domain(self, guest_uuid: str) -> t.Any | None:
         """The domain with this uuid, or None."""
@@ -95,13 +97,13 @@ class Target:
             self.connection.close()
 
 
-def _connect(host: str, address: str, plaintext: bool) -> tuple[str, t.Any]:
+def _connect(host: str, address: str, plaintext: bool, scheme: str) -> tuple[str, t.Any]:
     """TLS always; plain TCP only with consent, and only where TLS is not to be had."""
     _run_events()
     problems = []
     ways = [("tls", PORT_TLS)] + ([("tcp", PORT_TCP)] if plaintext else [])
     for transport, port in ways:
-        uri = f"qemu+{transport}://{bracketed(address)}/system"
+        uri = f"{scheme}+{transport}://{bracketed(address)}/system"
         try:
             socket.create_connection((address, port), timeout=CONNECT_TIMEOUT).close()
             connection = open_connection(uri)

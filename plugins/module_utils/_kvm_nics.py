@@ -9,6 +9,7 @@ import functools
 import os
 
 from . import _kvm_edit as edit
+from ._dialect import dialect_of
 from ._difference import LIVE, RESTART
 from ._driver import DriverError
 from ._kvm_connection import require_libvirt, told
@@ -16,7 +17,6 @@ from ._kvm_domain import running_xml, text_of
 from ._kvm_parse import Nic
 from ._kvm_power import lookup
 from ._kvm_world import Phase, Plan
-from ._kvm_xml import nic_element
 from ._spec import NicSpec
 
 _DEVICES = "/sys/class/net"
@@ -75,12 +75,17 @@ def _plan_removal(plan: Plan, mac: str, before: Nic | None) -> None:
 
 
 def _plug(plan: Plan, nic: NicSpec) -> None:
+    dialect = dialect_of(plan.native.config.domain_type)
     with told(plan.spec.name, f"plug NIC {nic.mac} into {nic.bridge}"):
-        lookup(plan).attachDeviceFlags(text_of(nic_element(nic)), require_libvirt().VIR_DOMAIN_AFFECT_LIVE)
+        lookup(plan).attachDeviceFlags(text_of(dialect.nic(nic)), require_libvirt().VIR_DOMAIN_AFFECT_LIVE)
 
 
 def _connect(plan: Plan, nic: NicSpec) -> None:
     """libvirt wants the NIC as it is, with the new bridge: what else it has must be said again."""
+    if not dialect_of(plan.native.config.domain_type).reconnects:
+        _unplug(plan, nic.mac)
+        _plug(plan, nic)
+        return
     domain = lookup(plan)
     with told(plan.spec.name, f"connect NIC {nic.mac} to {nic.bridge}"):
         interface = edit.find_nic(running_xml(domain), nic.mac)

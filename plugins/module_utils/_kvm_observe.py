@@ -11,7 +11,7 @@ import typing as t
 import xml.etree.ElementTree as ET
 
 from ._driver import Mark, Observation, Seen
-from ._kvm_connection import error_name, require_libvirt, told
+from ._kvm_connection import error_name, require_libvirt, told, unless
 from ._kvm_mark import read_mark
 from ._kvm_parse import Disk, View, parse, restart_required, view
 from ._paths import disk_name_of
@@ -22,6 +22,10 @@ _PAUSED_MOVING = ("VIR_DOMAIN_PAUSED_MIGRATION", "VIR_DOMAIN_PAUSED_POSTCOPY", "
 _RUNNING_MOVING = ("VIR_DOMAIN_RUNNING_POSTCOPY", "VIR_DOMAIN_RUNNING_POSTCOPY_FAILED")
 #: virDomainJobOperation of a move.
 _MOVES = ("VIR_DOMAIN_JOB_OPERATION_MIGRATION_IN", "VIR_DOMAIN_JOB_OPERATION_MIGRATION_OUT")
+
+
+#: Xen's own control domain, which libvirt lists like a guest.
+DOM0 = "00000000-0000-0000-0000-000000000000"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,19 +68,36 @@ def observe_all(connection: t.Any, pools: t.Mapping[str, str]) -> Observation:
     """Everything on this HostOS. `pools` as `pool_paths` gives it."""
     lib = require_libvirt()
     with told("(all)", "list the domains"):
-        stats = connection.getAllDomainStats(lib.VIR_DOMAIN_STATS_STATE)
+        states = _states(connection)
         lists = _Lists(
-            states={d.UUIDString(): (s.get("state.state", 0), s.get("state.reason", 0)) for d, s in stats},
+            states={domain.UUIDString(): state for domain, state in states},
             autostart=_uuids(connection, lib.VIR_CONNECT_LIST_DOMAINS_AUTOSTART),
             persistent=_uuids(connection, lib.VIR_CONNECT_LIST_DOMAINS_PERSISTENT),
             managed_save=_uuids(connection, lib.VIR_CONNECT_LIST_DOMAINS_MANAGEDSAVE),
         )
-        seen = [_read(domain, lists, pools) for domain, _stats in stats]
+        seen = [_read(domain, lists, pools) for domain, _state in states]
     present = [guest for guest in seen if guest is not None]
     return Observation(
         guests={guest.uuid: guest for guest in present if guest.mark is not None},
         foreign=tuple(guest for guest in present if guest.mark is None),
     )
+
+
+def _states(connection: t.Any) -> list[tuple[t.Any, tuple[int, int]]]:
+    """Every domain with its state and the reason for it: in one call, or domain by domain where libvirt has no such."""
+    lib = require_libvirt()
+    try:
+        stats = connection.getAllDomainStats(lib.VIR_DOMAIN_STATS_STATE)
+        return [(domain, (found.get("state.state", 0), found.get("state.reason", 0))) for domain, found in stats]
+    except lib.libvirtError as error:
+        if error_name(error) != "VIR_ERR_NO_SUPPORT":
+            raise
+    states = []
+    for domain in connection.listAllDomains(0):
+        if domain.UUIDString() != DOM0:
+            with unless("VIR_ERR_NO_DOMAIN"):  # went away since the list was made
+                states.append((domain, tuple(domain.state())))
+    return states
 
 
 def observe_one(connection: t.Any, uuid: str, pools: t.Mapping[str, str]) -> Seen | None:
@@ -97,6 +118,17 @@ def observe_one(connection: t.Any, uuid: str, pools: t.Mapping[str, str]) -> See
                 return None
             raise
         return _read(domain, lists, pools)
+
+
+def snapshots_of(domain: t.Any) -> int:
+    """How many snapshots libvirt keeps of a domain; none where its driver has no such thing."""
+    lib = require_libvirt()
+    try:
+        return int(domain.snapshotNum())
+    except lib.libvirtError as error:
+        if error_name(error) == "VIR_ERR_NO_SUPPORT":
+            return 0
+        raise
 
 
 def _uuids(connection: t.Any, flag: int) -> frozenset[str]:
@@ -122,7 +154,7 @@ def _read(domain: t.Any, lists: _Lists, pools: t.Mapping[str, str]) -> Seen | No
     return Seen(
         name=domain.name(),
         uuid=uuid,
-        state=_state(code, reason, job),
+        state=_state(code, reason, job, saved=uuid in lists.managed_save),
         mark=mark,
         vcpus=config.vcpus,
         memory=config.memory_max,
@@ -131,7 +163,9 @@ def _read(domain: t.Any, lists: _Lists, pools: t.Mapping[str, str]) -> Seen | No
         autostart=uuid in lists.autostart,
         persistent=persistent,
         restart_required=live is not None and restart_required(config, live),
-        disks=tuple(_disk(disk, mark, pools) for disk in config.disks if disk.device == "disk"),
+        disks=tuple(
+            _disk(disk, mark, pools) for disk in config.disks if disk.device == "disk" and disk is not config.drive
+        ),
         nics=tuple(dataclasses.asdict(nic) for nic in config.nics),
         seed=config.drive.path if config.drive else None,
         native=Native(
@@ -147,7 +181,7 @@ def _read(domain: t.Any, lists: _Lists, pools: t.Mapping[str, str]) -> Seen | No
     )
 
 
-def _state(code: int, reason: int, job: str | None) -> str:
+def _state(code: int, reason: int, job: str | None, *, saved: bool) -> str:
     """One of Seen.state for libvirt's state, its reason and the job that runs."""
     lib = require_libvirt()
     if job in ("migration_in", "migration_out"):
@@ -161,7 +195,7 @@ def _state(code: int, reason: int, job: str | None) -> str:
     if code == lib.VIR_DOMAIN_CRASHED or (code == lib.VIR_DOMAIN_SHUTOFF and reason == lib.VIR_DOMAIN_SHUTOFF_CRASHED):
         return "crashed"
     if code in (lib.VIR_DOMAIN_SHUTOFF, lib.VIR_DOMAIN_NOSTATE):
-        return "stopped"
+        return "saved" if saved else "stopped"
     return "running"
 
 
@@ -206,3 +240,16 @@ def pool_of(path: str | None, pools: t.Mapping[str, str]) -> str | None:
     parents = pathlib.PurePosixPath(path).parents
     found = [(len(directory), name) for name, directory in pools.items() if pathlib.PurePosixPath(directory) in parents]
     return max(found)[1] if found else None
+
+
+def qemu_processes(uuid: str, proc: str = "/proc") -> list[int]:
+    """Process ids of every QEMU with this guest's uuid, whoever started it."""
+    needle = b"\0-uuid\0" + uuid.encode() + b"\0"
+    found = []
+    for path in pathlib.Path(proc).glob("[0-9]*/cmdline"):
+        try:
+            if needle in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:  # ended meanwhile
+            continue
+    return found

@@ -49,7 +49,7 @@ class View:
 
     name: str
     uuid: str
-    domain_type: str  #: kvm | qemu | test
+    domain_type: str  #: kvm | qemu | test | xen
     vcpus: int
     vcpus_max: int
     memory: int  #: what the balloon leaves to the guest
@@ -61,20 +61,23 @@ class View:
     disks: tuple[Disk, ...]
     nics: tuple[Nic, ...]
     pending: tuple[str, ...]
+    os_type: str = ""  #: hvm | linux, xen (Xen's PV) | xenpvh
 
     def disk(self, name: str) -> Disk | None:
         """Our disk of this name; the serial tells, so that an external snapshot does not hide it."""
         wanted = serial_of(name)
-        return next((disk for disk in self.disks if disk.device == "disk" and disk.serial == wanted), None)
+        ours = (disk for disk in self.disks if disk.device == "disk" and disk is not self.drive)
+        return next((disk for disk in ours if disk.serial == wanted), None)
 
     def nic(self, mac: str) -> Nic | None:
         return next((nic for nic in self.nics if nic.mac == mac), None)
 
     @property
     def drive(self) -> Disk | None:
-        """The CD-ROM drive that holds the seed, or held it."""
+        """The CD-ROM drive that holds the seed, or held it; under Xen a read-only disk."""
         wanted = serial_of("seed")
-        return next((disk for disk in self.disks if disk.device == "cdrom" and disk.serial == wanted), None)
+        found = (disk for disk in self.disks if disk.serial == wanted and (disk.device == "cdrom" or disk.readonly))
+        return next(found, None)
 
 
 def serial_of(name: str) -> str:
@@ -112,6 +115,7 @@ def view(domain: ET.Element) -> View:
         disks=tuple(_disk(element) for element in domain.findall("devices/disk")),
         nics=tuple(nic for nic in map(_nic, domain.findall("devices/interface")) if nic.mac),
         pending=tuple(pending.get("keys", "").split()) if pending is not None else (),
+        os_type=((os_type.text or "") if os_type is not None else ""),
     )
 
 

@@ -25,7 +25,7 @@ from ._kvm_files import finish, plan_leftovers
 from ._kvm_mark import replace_mark
 from ._kvm_nics import plan_nics, refuse_nics
 from ._kvm_observe import Native
-from ._kvm_power import lookup, plan_power
+from ._kvm_power import lookup, plan_power, refuse_beside_saved
 from ._kvm_rebuild import plan_build, wants_rebuild
 from ._kvm_remove import plan_absent
 from ._kvm_rename import plan_name
@@ -51,7 +51,7 @@ def plan_guest(world: World, spec: GuestSpec, seen: Seen | None) -> Plan:
         return plan
     plan.offline = _goes_offline(plan, seen)
     _compare(plan, seen)
-    if plan.active and plan.restart_required and world.options.allow_restart:
+    if plan.active and plan.restart_required and world.options.allow_restart and spec.state != "saved":
         plan = _begin(world, spec, seen)
         plan.offline = True
         plan.difference.compare("running_configuration", "waits for a restart", "the persistent one")
@@ -160,6 +160,8 @@ def _compare(plan: Plan, seen: Seen) -> None:
     plan_seed(plan)
     plan_autostart(plan)
     plan.difference.compare("persistent", seen.persistent, True)
+    if seen.state == "saved" and not wants_rebuild(plan):
+        refuse_beside_saved(plan)
     _plan_definition(plan, seen)
     plan_power(plan)
     finish(plan)

@@ -10,19 +10,25 @@ import platform
 import typing as t
 import xml.etree.ElementTree as ET
 
-from ._driver import DriverError, Unsupported
+from ._dialect import KVM, Dialect
+from ._driver import DriverError, Mark, Unsupported
 from ._hostos import Acceleration, acceleration
 from ._kvm_connection import is_simulator, told
-from ._kvm_parse import parse
+from ._kvm_parse import View, parse
+from ._kvm_xml import ARCH, MACHINE, MOST_VCPUS
+from ._kvm_xml import domain as domain_xml
+from ._kvm_xml import vcpus_max as room_for_vcpus
 from ._spec import CpuSpec, GuestSpec
-
-#: libvirt turns this alias into the newest version of the machine when it defines a guest, and keeps that version.
-MACHINE = "q35"
-ARCH = "x86_64"
 
 
 class Platform:
     """One HostOS. What costs a call to libvirt is asked when it is first needed, and once."""
+
+    hypervisor = "kvm"
+    dialect: Dialect = KVM
+    #: What a difference between kinds of domains is called.
+    type_key = "acceleration"
+    most_vcpus = MOST_VCPUS
 
     def __init__(self, connection: t.Any, state_dir: str, emulation: str = "auto") -> None:
         """`emulation`: `auto` emulates where KVM does not work, `refuse` does not."""
@@ -42,6 +48,48 @@ class Platform:
         if self.simulator:
             return "test"
         return "kvm" if self.acceleration.kind == "kvm" else "qemu"
+
+    @property
+    def most_live_vcpus(self) -> int:
+        """How many vCPUs a running guest can be given at all."""
+        return self.most_vcpus
+
+    @property
+    def missing(self) -> t.Mapping[str, str]:
+        """Capability -> why this hypervisor has it not here, whatever is installed."""
+        return {}
+
+    def type_for(self, spec: GuestSpec) -> str:
+        """The kind of domain that `spec` gets."""
+        return self.domain_type
+
+    def type_of(self, config: View) -> str:
+        """The kind of domain that is there."""
+        return config.domain_type
+
+    def set_type(self, domain: ET.Element, wanted: str) -> None:
+        """Make a domain's configuration one of this kind."""
+        domain.set("type", wanted)
+
+    def vcpus_max(self, vcpus: int) -> int:
+        """How many vCPUs a guest can be given while it runs."""
+        return min(self.most_vcpus, room_for_vcpus(vcpus))
+
+    def render(self, spec: GuestSpec, *, disks: t.Mapping[str, str], seed: str | None, mark: Mark) -> ET.Element:
+        """A new domain. `disks`: name -> path, in the spec's order."""
+        cpu = self.effective_cpu(spec.cpu)
+        return domain_xml(spec, domain_type=self.domain_type, cpu=cpu, disks=disks, seed=seed, mark=mark)
+
+    def refuse_live(self, capability: str, guest: str, action: str) -> None:
+        """Unsupported where a running guest cannot have this."""
+        if capability in self.missing:
+            raise Unsupported(
+                f"guest {guest}: cannot {action} while it runs: capability {capability} is missing on this HostOS"
+                f" ({self.missing[capability]}): stop it first (state: stopped)"
+            )
+
+    def refuse_build(self, guest: str, path: str) -> None:
+        """DriverError for a build that this hypervisor cannot read."""
 
     @functools.cached_property
     def _domain_capabilities(self) -> ET.Element:
@@ -67,11 +115,7 @@ class Platform:
 
     def refuse(self, spec: GuestSpec) -> None:
         """Unsupported if this HostOS cannot run a guest like `spec`."""
-        if spec.hypervisor != "kvm":
-            raise Unsupported(
-                f"guest {spec.name}: hypervisor {spec.hypervisor!r} was asked of the kvm driver; place it on a HostOS"
-                f" of a partition with hypervisor: {spec.hypervisor}"
-            )
+        self._refuse_hypervisor(spec)
         if self.simulator:
             return
         if platform.machine() != ARCH:
@@ -89,6 +133,13 @@ class Platform:
                 " UEFI firmware for guests (ovmf), or use firmware: bios"
             )
         self._refuse_cpu(spec)
+
+    def _refuse_hypervisor(self, spec: GuestSpec) -> None:
+        if spec.hypervisor != self.hypervisor:
+            raise Unsupported(
+                f"guest {spec.name}: hypervisor {spec.hypervisor!r} was asked of the {self.hypervisor} driver; place it"
+                f" on a HostOS of a partition with hypervisor: {spec.hypervisor}"
+            )
 
     def _refuse_cpu(self, spec: GuestSpec) -> None:
         model = spec.cpu.model

@@ -1,7 +1,7 @@
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Power: start, shut down, power off, pause, resume, and what a wished state needs of them."""
+"""Power: start, shut down, power off, pause, resume, save, restore, and what a wished state needs of them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _LOOK = 0.5
 _ASK_AGAIN = 5.0
 
 #: The state in which a wished power state leaves a guest.
-POWERED = {"running": "running", "paused": "paused", "stopped": "stopped"}
+POWERED = {"running": "running", "paused": "paused", "stopped": "stopped", "saved": "saved"}
+DROP = "drop its saved memory"
+#: What may change while a guest's memory is saved. A restore brings everything else as it was saved.
+_BESIDE_SAVED = ("state", "autostart")
 
 
 def plan_power(plan: Plan) -> None:
@@ -28,6 +31,11 @@ def plan_power(plan: Plan) -> None:
     if wanted == "absent":
         return
     now = seen.state if seen else None
+    if now == "saved" and DROP in plan.steps:  # a rebuild does it
+        now = "stopped"
+    if wanted == "saved":
+        _plan_save(plan, now)
+        return
     if plan.offline and seen is not None and plan.native.active:
         _plan_stop(plan, seen)
         after = now if wanted == "present" else POWERED[wanted]
@@ -40,7 +48,9 @@ def plan_power(plan: Plan) -> None:
         return
     if not plan.difference.compare("state", now, POWERED[wanted]):
         return
-    if now in (None, "stopped"):
+    if now == "saved":
+        _plan_restore(plan, wanted)
+    elif now in (None, "stopped"):
         if wanted != "stopped":
             _plan_start(plan, wanted == "paused")
     elif wanted == "running":
@@ -61,6 +71,39 @@ def _plan_start(plan: Plan, paused: bool) -> None:
     plan.add(Phase.POWER, "start paused" if paused else "start", functools.partial(start, plan, paused))
 
 
+def _plan_save(plan: Plan, now: str | None) -> None:
+    if not plan.difference.compare("state", now, "saved"):
+        return
+    if now not in ("running", "paused") or plan.native.suspended:
+        what = "not there" if now is None else "asleep" if plan.native.suspended else now
+        raise plan.error(f"state: found 'saved'; it is {what}: there is no running memory to save. Start it first")
+    plan.world.platform.refuse_live("save", plan.spec.name, "save its memory")
+    plan.add(Phase.POWER, "save", functools.partial(save, plan))
+
+
+def _plan_restore(plan: Plan, wanted: str) -> None:
+    """A guest that shall be stopped goes on and is shut down: its file systems are not clean before."""
+    options = plan.world.options
+    if wanted == "stopped" and options.force_stop and options.shutdown_timeout <= 0:
+        plan.add(Phase.POWER, DROP, functools.partial(drop_saved, plan))
+        return
+    plan.add(Phase.POWER, "restore", functools.partial(start, plan, False))
+    if wanted == "paused":  # not restored paused: libvirt calls that the middle of a migration, for good
+        plan.add(Phase.POWER, "pause", functools.partial(pause, plan))
+    if wanted == "stopped":
+        plan.add(Phase.POWER, "shut down", functools.partial(stop, plan))
+
+
+def refuse_beside_saved(plan: Plan) -> None:
+    """DriverError for changes of a guest whose memory is saved. Its devices must be what its memory knows."""
+    wrong = [entry.key for entry in plan.difference.entries if entry.key not in _BESIDE_SAVED]
+    if wrong:
+        raise plan.error(
+            f"its memory is saved, and {', '.join(wrong)} cannot change under it: start it as it was (state: running),"
+            " then change it"
+        )
+
+
 def lookup(plan: Plan) -> t.Any:
     """The virDomain of the plan's guest as it is now."""
     with told(plan.spec.name, "find it"):
@@ -79,6 +122,8 @@ def start(plan: Plan, paused: bool) -> None:
                 raise
     if paused and simulator:  # it cannot be started paused
         pause(plan)
+    elif not paused and domain.state()[0] == lib.VIR_DOMAIN_PAUSED:  # somebody had saved it while it was paused
+        resume(plan)
 
 
 def pause(plan: Plan) -> None:
@@ -102,6 +147,24 @@ def resume(plan: Plan) -> None:
                 raise
 
 
+def save(plan: Plan) -> None:
+    """Its memory to a file of libvirt's; libvirt stops it, and the next start goes on from there."""
+    lib = require_libvirt()
+    platform, domain = plan.world.platform, lookup(plan)
+    with told(plan.spec.name, "save its memory"):
+        if platform.dialect.saves_paused:
+            domain.managedSave(lib.VIR_DOMAIN_SAVE_RUNNING)
+            return
+        if domain.state()[0] == lib.VIR_DOMAIN_PAUSED:
+            domain.resume()
+        domain.managedSave(0)
+
+
+def drop_saved(plan: Plan) -> None:
+    with told(plan.spec.name, "drop its saved memory"), unless("VIR_ERR_OPERATION_INVALID"):
+        lookup(plan).managedSaveRemove(0)
+
+
 def power_off(plan: Plan) -> None:
     """As if the plug was pulled."""
     with told(plan.spec.name, "power it off"), unless("VIR_ERR_OPERATION_INVALID"):
@@ -109,10 +172,11 @@ def power_off(plan: Plan) -> None:
 
 
 def ask(plan: Plan) -> None:
-    """Press the ACPI button, without waiting. Not by the guest agent: one that hangs would hang us."""
+    """Press the power button, without waiting. Not by the guest agent: one that hangs would hang us."""
     lib = require_libvirt()
     domain = lookup(plan)
-    button = 0 if plan.world.platform.simulator else lib.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN
+    platform = plan.world.platform
+    button = 0 if platform.simulator else platform.dialect.shutdown_flags(lib)
     with told(plan.spec.name, "ask it to shut down"), unless("VIR_ERR_OPERATION_INVALID"):  # it has stopped already
         if domain.state()[0] == lib.VIR_DOMAIN_PAUSED:  # a paused guest cannot hear the button
             domain.resume()

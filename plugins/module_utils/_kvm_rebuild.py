@@ -19,10 +19,11 @@ from . import _kvm_disks as disks
 from . import _kvm_edit as edit
 from . import _seed as seeds
 from ._driver import Seen
-from ._kvm_connection import told, unless
+from ._kvm_connection import told
 from ._kvm_domain import edit as edit_domain
 from ._kvm_mark import replace_mark
-from ._kvm_power import lookup
+from ._kvm_observe import snapshots_of
+from ._kvm_power import DROP, drop_saved, lookup
 from ._kvm_world import Phase, Plan
 from ._paths import disk_name_of, seed_path
 from ._qcow2 import read_header
@@ -72,8 +73,10 @@ def _root_is_lost(plan: Plan) -> bool:
 def _plan_rebuild(plan: Plan) -> None:
     spec = plan.spec
     path = _root_path(plan)
+    if spec.state == "saved":
+        raise plan.error("state: found 'saved'; a rebuilt guest has no memory to save: rebuild it with state: running")
     with told(spec.name, "look for its snapshots"):
-        snapshots = plan.native.domain.snapshotNum(0)
+        snapshots = snapshots_of(plan.native.domain)
     if snapshots:
         raise plan.error(
             f"it has {snapshots} snapshots, which a rebuild would break: delete them first (`virsh snapshot-list`)"
@@ -84,7 +87,7 @@ def _plan_rebuild(plan: Plan) -> None:
         "disks.root", before, {"build_id": spec.root.build_id, "size": disks.size_wanted(spec.root)}
     )
     if plan.native.managed_save:
-        plan.add(Phase.STOP, "drop its saved memory", functools.partial(_drop_saved, plan))
+        plan.add(Phase.STOP, DROP, functools.partial(drop_saved, plan))
     if plan.mark.build_id == spec.root.build_id:  # the same build again: the mark must not call it done before it is
         plan.add(Phase.STOP, "", functools.partial(_unmark, plan))
     run = functools.partial(disks.create, path, disks.size_wanted(spec.root), backing, spec.name)
@@ -129,8 +132,3 @@ def _make_seed(plan: Plan, path: str) -> None:
 def _unmark(plan: Plan) -> None:
     blank = functools.partial(replace_mark, mark=dataclasses.replace(plan.mark, build_id=None))
     edit_domain(plan.world.connection, plan.spec.name, lookup(plan), [blank])
-
-
-def _drop_saved(plan: Plan) -> None:
-    with told(plan.spec.name, "drop its saved memory"), unless("VIR_ERR_OPERATION_INVALID"):
-        lookup(plan).managedSaveRemove(0)

@@ -96,10 +96,11 @@ def own_disks(plan: Plan) -> dict[str, str]:
 
 def _undefine(plan: Plan) -> None:
     """With what libvirt itself keeps of the domain: saved memory, snapshots' descriptions, UEFI variables."""
-    lib = require_libvirt()
-    flags = lib.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | lib.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
-    if not plan.world.platform.simulator:
-        flags |= lib.VIR_DOMAIN_UNDEFINE_NVRAM | lib.VIR_DOMAIN_UNDEFINE_CHECKPOINTS_METADATA
+    lib, platform = require_libvirt(), plan.world.platform
+    if platform.simulator:
+        flags = lib.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | lib.VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA
+    else:
+        flags = platform.dialect.undefine_flags(lib)
     with told(plan.spec.name, "undefine it"), unless("VIR_ERR_NO_DOMAIN"):
         plan.native.domain.undefineFlags(flags)
 

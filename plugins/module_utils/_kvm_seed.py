@@ -11,6 +11,7 @@ import pathlib
 import typing as t
 
 from . import _kvm_edit as edit
+from ._dialect import find_seed
 from ._driver import Seen
 from ._files import remove
 from ._kvm_connection import require_libvirt, told
@@ -47,12 +48,15 @@ def _plan_deletion(plan: Plan, path: str) -> None:
 
 
 def _eject(plan: Plan) -> None:
-    """By force: a guest may have locked the drive's door, and has no say here."""
+    """By force: a guest may have locked the drive's door, and has no say here. A disk is taken out as a whole."""
     lib = require_libvirt()
     domain = lookup(plan)
     with told(plan.spec.name, "eject its seed"):
-        drive = edit.find_disk(running_xml(domain), "seed", "cdrom")
+        drive = find_seed(running_xml(domain))
         if drive is None:
+            return
+        if drive.get("device") != "cdrom":
+            domain.detachDeviceFlags(text_of(drive), lib.VIR_DOMAIN_AFFECT_LIVE)
             return
         for source in drive.findall("source"):
             drive.remove(source)

@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 
 from . import _kvm_disks as disks
 from . import _kvm_edit as edit
+from ._dialect import dialect_of
 from ._kvm_connection import require_libvirt, told
 from ._kvm_domain import running_xml, text_of
 from ._kvm_files import claim_files, doom
@@ -19,7 +20,7 @@ from ._kvm_observe import pool_of
 from ._kvm_parse import Disk
 from ._kvm_power import lookup
 from ._kvm_world import Phase, Plan
-from ._kvm_xml import disk_element, free_target
+from ._kvm_xml import free_target
 from ._paths import disk_name_of
 from ._qcow2 import read_header
 from ._spec import DiskSpec
@@ -65,6 +66,7 @@ def _plan_existing(plan: Plan, disk: DiskSpec, there: Disk) -> None:
     if plan.difference.compare(f"disks.{disk.name}", {"size": header.size}, {"size": wanted}):
         words = f"grow disk {disk.name}: {header.size} -> {wanted} bytes"
         if plan.active:
+            plan.world.platform.refuse_live("live_disk_growth", plan.spec.name, f"grow disk {disk.name}")
             plan.add(Phase.LIVE, words, functools.partial(_grow_running, plan, disk, there))
         else:
             run = functools.partial(disks.grow, t.cast(str, there.path), wanted, plan.spec.name)
@@ -119,7 +121,8 @@ def _attach(plan: Plan, name: str, path: str) -> None:
     with told(plan.spec.name, f"attach disk {name}"):
         used = {target.get("dev", "") for target in running_xml(domain).findall("devices/disk/target")}
         used |= {disk.target for disk in plan.native.config.disks}
-        device = disk_element(name, path, free_target(used))
+        dialect = dialect_of(plan.native.config.domain_type)
+        device = dialect.disk(name, path, free_target(used, dialect.prefix))
         domain.attachDeviceFlags(text_of(device), require_libvirt().VIR_DOMAIN_AFFECT_LIVE)
 
 

@@ -15,10 +15,13 @@ import xml.etree.ElementTree as ET
 from ._driver import Mark
 from ._kvm_mark import mark_element
 from ._kvm_parse import serial_of
-from ._kvm_platform import ARCH, MACHINE
 from ._spec import GuestSpec, NicSpec
 
 MIB = 2**20
+
+#: libvirt turns this alias into the newest version of the machine when it defines a guest, and keeps that version.
+MACHINE = "q35"
+ARCH = "x86_64"
 
 #: PCI Express slots beyond what a guest is made with: each NIC or disk that is added while it runs takes one.
 SPARE_SLOTS = 8
@@ -125,11 +128,11 @@ def drive_controller() -> ET.Element:
     return element("controller", type_="scsi", index="0", model="virtio-scsi")
 
 
-def free_target(used: t.Container[str]) -> str:
-    """The first vdX that is not used: vda ... vdz, vdaa ..."""
+def free_target(used: t.Container[str], prefix: str = "vd") -> str:
+    """The first target that is not used: vda ... vdz, vdaa ..."""
     letters = string.ascii_lowercase
     suffixes = [*letters, *(first + second for first in letters for second in letters)]
-    return next(f"vd{suffix}" for suffix in suffixes if f"vd{suffix}" not in used)
+    return next(f"{prefix}{suffix}" for suffix in suffixes if f"{prefix}{suffix}" not in used)
 
 
 def domain(

@@ -16,6 +16,9 @@ import struct
 
 _MAGIC = b"QFI\xfb"
 _HEADER = struct.Struct(">4sIQIIQ")
+#: Where version 3 has its incompatible features, the bit of them that says that the next byte counts, and that byte.
+_FEATURES, _COMPRESSION_BIT, _COMPRESSION = 72, 1 << 3, 104
+ZLIB, ZSTD = 0, 1  #: how clusters are compressed
 _LONGEST_NAME = 1023
 
 
@@ -25,6 +28,7 @@ class Header:
 
     size: int
     backing: str | None
+    compression: int = ZLIB
 
 
 def read_header(path: str) -> Header | None:
@@ -43,6 +47,13 @@ def read_header(path: str) -> Header | None:
         if magic != _MAGIC or version not in (2, 3) or length > _LONGEST_NAME:
             return None
         backing = os.pread(handle, length, offset).decode("utf-8", "surrogateescape") if offset else None
-        return Header(size, backing)
+        return Header(size, backing, _compression(handle) if version == 3 else ZLIB)
     finally:
         os.close(handle)
+
+
+def _compression(handle: int) -> int:
+    """ZLIB or ZSTD: only a file that says so in its features has another one than the first."""
+    features = int.from_bytes(os.pread(handle, 8, _FEATURES), "big")
+    said = os.pread(handle, 1, _COMPRESSION) if features & _COMPRESSION_BIT else b""
+    return said[0] if said else ZLIB

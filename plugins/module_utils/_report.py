@@ -12,7 +12,7 @@ from ._driver import Mark, Observation, Seen
 from ._reconcile import Outcome, Result
 
 #: The state of a guest that a wish leaves (check mode); `present` leaves it as it is.
-_AFTERWARDS = ("running", "paused", "stopped", "absent")
+_AFTERWARDS = ("running", "paused", "stopped", "saved", "absent")
 
 
 def seen_plain(seen: Seen) -> dict[str, t.Any]:

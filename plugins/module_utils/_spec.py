@@ -18,9 +18,12 @@ import uuid as uuid_module
 
 #: Hypervisors that have, or will have, a driver.
 HYPERVISORS = ("kvm", "xen", "openvz", "lxc")
-#: What a spec may ask of a guest's power; `present` has no opinion, `absent` removes the guest.
-STATES = ("running", "paused", "stopped", "present", "absent")
+#: What a spec may ask of a guest's power. `saved`: it does not run, and a start goes on from its memory in a file;
+#: `present` has no opinion, `absent` removes the guest.
+STATES = ("running", "paused", "stopped", "saved", "present", "absent")
 FIRMWARES = ("bios", "uefi")
+#: Xen's types of guests: paravirtual; paravirtual in a hardware container; with an emulated machine.
+XEN_TYPES = ("pv", "pvh", "hvm")
 
 _NAME = re.compile(r"^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$")
 _MAC = re.compile(r"^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$")
@@ -100,6 +103,7 @@ class GuestSpec:
     autostart: bool = True
     seed: t.Optional[SeedSpec] = None
     first_contact: bool = False  #: the controller has reached the guest: its seed is ejected and deleted
+    xen_type: t.Optional[str] = None  #: of XEN_TYPES; None: what the HostOS does best. Other hypervisors do not look
     recreate: bool = False  #: consent to make the guest again, empty, after its HostOS was lost or for a rebuild
 
     @property
@@ -108,7 +112,7 @@ class GuestSpec:
 
     @property
     def starts_with_host(self) -> bool:
-        """A guest that shall be stopped or paused does not come up running with its HostOS."""
+        """A guest that shall be stopped, saved or paused does not come up running with its HostOS."""
         return self.autostart and self.state in ("running", "present")
 
     @classmethod
@@ -189,6 +193,7 @@ def _validate(spec: GuestSpec) -> None:
     check(spec.hypervisor in HYPERVISORS, "hypervisor", spec.hypervisor, ", ".join(HYPERVISORS))
     check(spec.state in STATES, "state", spec.state, ", ".join(STATES))
     check(spec.firmware in FIRMWARES, "firmware", spec.firmware, ", ".join(FIRMWARES))
+    check(spec.xen_type in (None, *XEN_TYPES), "xen_type", spec.xen_type, ", ".join(XEN_TYPES))
     check(spec.vcpus >= 1, "vcpus", spec.vcpus, "1 or more")
     check(spec.memory >= 16 * 2**20, "memory", spec.memory, "at least 16 MiB, in bytes")
     check(

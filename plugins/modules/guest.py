@@ -173,7 +173,7 @@ guests:
       type: list
       elements: str
     state:
-      description: One of V(running), V(paused), V(stopped), V(crashed), V(moving) and V(absent).
+      description: One of V(running), V(paused), V(stopped), V(saved), V(crashed), V(moving) and V(absent).
       type: str
     epoch:
       description: The epoch in its mark.

@@ -66,7 +66,7 @@ guests:
       description: Its public ed25519 host key.
       type: str
     state:
-      description: One of V(running), V(paused), V(stopped), V(crashed) and V(moving).
+      description: One of V(running), V(paused), V(stopped), V(saved), V(crashed) and V(moving).
       type: str
     vcpus:
       description: vCPUs in its persistent configuration.

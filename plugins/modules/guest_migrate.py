@@ -72,6 +72,16 @@ options:
         description: The inventory name of the target HostOS.
         type: str
         required: true
+      target_hypervisor:
+        description:
+          - The hypervisor of the target. If not set, it is the same as O(hypervisor).
+          - To another one a guest is only moved with O(moves[].mode=cold); its disks, seed, MACs and uuid go over, and its domain is
+            made anew.
+        type: str
+        choices: [kvm, xen]
+      target_acceleration:
+        description: What M(oscarv.virt.hostos_info) has found on a target with another hypervisor (RV(oscarv.virt.hostos_info#module:hostos.acceleration)).
+        type: str
       target_address:
         description: Address or name under which this HostOS reaches the target. It must stand in the target's certificate.
         type: str
@@ -294,6 +304,8 @@ def main() -> None:
         "bandwidth": {"type": "int"},
         "timeout": {"type": "int"},
         "plaintext": {"type": "bool", "default": False},
+        "target_hypervisor": {"type": "str", "choices": ["kvm", "xen"]},
+        "target_acceleration": {"type": "str"},
     }
     actions = ["accept", "write_tombstone", "undefine", "remove_leftovers", "drop_tombstone", "forget"]
     settle = {

@@ -55,20 +55,20 @@ hostos:
   type: dict
   contains:
     hypervisor:
-      description: V(kvm), or null where no hypervisor answers.
+      description: V(kvm) or V(xen), or null where no hypervisor answers.
       type: str
     hypervisor_reason:
       description: Why no hypervisor answers.
       type: str
     versions:
-      description: Versions of C(os), C(kernel) and, where there is a hypervisor, of C(libvirt) and C(qemu).
+      description: Versions of C(os), C(kernel) and, where there is a hypervisor, of C(libvirt) and of C(qemu) or C(xen).
       type: dict
     capacity:
       description: Logical processors (C(vcpus)), bytes of memory (C(memory)), and bytes that guests may have on local pools (C(disk)).
       type: dict
       sample: {vcpus: 32, memory: 67108864000, disk: 1099511627776}
     acceleration:
-      description: V(kvm) works, V(tcg) emulates, V(none) means that there is no QEMU.
+      description: V(kvm) works, V(xen) is Xen, V(tcg) emulates, V(none) means that there is nothing to run guests.
       type: str
     acceleration_reason:
       description: How that was found out.
@@ -163,6 +163,7 @@ def with_hypervisor(driver: KvmDriver, cluster: str | None) -> dict[str, t.Any]:
         },
     )
     found["versions"].update(driver.versions())
+    found["capacity"].update(driver.capacity())
     found["capacity"]["disk"] = _hostos.disk_capacity(driver.pools.values())
     return found
 

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from ._ledger_rows import GuestRow, HostRow, LedgerState
@@ -28,7 +29,8 @@ def ask(
         row = rows.get(guest.name)
         if guest.state == "absent" and (row is None or row.host is None):
             continue
-        guests[guest.name] = _guest(guest, row, state)
+        found = _guest(guest, row, state)
+        guests[guest.name] = found if verb == "place" else _at_home(cluster, found)
     for row in rows.values():
         if row.name not in guests and row.host is not None:
             guests[row.name] = _leaving(row, state)
@@ -50,6 +52,15 @@ def _guest(guest: Guest, row: GuestRow | None, state: LedgerState) -> GuestState
         frozen=_frozen(row, state) if row else "",
         needs=("uefi",) if guest.firmware == "uefi" else (),
     )
+
+
+def _at_home(cluster: Cluster, guest: GuestState) -> GuestState:
+    """Moves are planned within a hypervisor: to another one a guest goes cold, which its owner must ask for."""
+    here = cluster.hosts.get(str(guest.host))
+    if here is None:
+        return guest
+    same = tuple(name for name in guest.on if cluster.host_partitions[name].hypervisor == here.hypervisor)
+    return dataclasses.replace(guest, on=same)
 
 
 def _frozen(row: GuestRow, state: LedgerState) -> str:

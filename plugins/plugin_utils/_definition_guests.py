@@ -18,7 +18,7 @@ from ._definition_yaml import Context
 from ._model import DiskDef, Guest, GuestPartition, Host, HostPartition, Pool, Spread, Tolerate, Where
 
 #: Keys whose value a guest takes as it stands.
-_SIMPLE = ("image", "on", "vcpus", "memory", "state", "cpu_model", "firmware", "autostart", "renamed_from")
+_SIMPLE = ("image", "on", "vcpus", "memory", "state", "cpu_model", "firmware", "xen_type", "autostart", "renamed_from")
 
 
 @dataclasses.dataclass
@@ -160,6 +160,7 @@ def _model(name: str, record: Record, around: Surroundings) -> Guest:
         state=record.get("state", "running"),
         cpu_model=record.get("cpu_model", "default"),
         firmware=record.get("firmware", "bios"),
+        xen_type=record.get("xen_type"),
         autostart=record.get("autostart", True),
         authorized_keys=_keys(view, around),
         cloud_init=_cloud_init(view, around),

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ..module_utils._spec import FIRMWARES, HYPERVISORS, STATES
+from ..module_utils._spec import FIRMWARES, HYPERVISORS, STATES, XEN_TYPES
 from . import _definition_units as units
 from . import _definition_values as values
 from ._definition_errors import meant
@@ -151,7 +151,7 @@ NIC = Mapping(
 )  # fmt: skip
 
 _CPU_MODEL = Text(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", "default, baseline, host-model, host-passthrough or a model")
-_XEN = "Xen guests come with the driver `xen`"
+_KERNEL = "guests boot the kernel on their own disk, under Xen by pvgrub"
 _CONTAINERS = "containers come with the drivers `openvz` and `lxc`"
 
 #: What a guest partition says of its guests and `override` may say of one of them.
@@ -162,8 +162,9 @@ GUEST_KEYS: dict[str, Key] = {
     "pool": Key(Ref("pool"), "Pool of the root disk.", shown="the `pool` of the host partitions in `on`"),
     "disks": Key(ListOf(DISK), "Further disks, empty at first.", default=()),
     "networks": Key(ListOf(NIC), "A NIC for each, in this order: eth0, eth1, ...", default=()),
-    "state": Key(Choice(*STATES), "`present` has no opinion on power; `absent` removes the guest and keeps its"
-                 " addresses and, unless told otherwise, its disks.", default="running"),
+    "state": Key(Choice(*STATES), "`saved`: the memory lies in a file on the HostOS, and a start goes on from there;"
+                 " `present` has no opinion on power; `absent` removes the guest and keeps its addresses and,"
+                 " unless told otherwise, its disks.", default="running"),
     "cpu_model": Key(_CPU_MODEL, "CPU that the guests see. `default`: the driver's choice; `baseline`: what all"
                      " HostOSes of the partitions in `on` can; `host-model`; `host-passthrough`; or a name.",
                      default="default"),
@@ -175,8 +176,9 @@ GUEST_KEYS: dict[str, Key] = {
     "cloud_init": Key(Free("a mapping, merged into cloud-init's user-data"),
                       "Merged into cloud-init's user-data. Secrets as `!vault` values only; read as YAML 1.1, as"
                       " cloud-init does.", shown="nothing"),
-    "xen_type": Key(Choice("pv", "pvh", "hvm"), "", later=_XEN),
-    "kernel": Key(Text(), "", later=_XEN),
+    "xen_type": Key(Choice(*XEN_TYPES), "How Xen runs the guests; other hypervisors do not look. `pv` needs nothing of"
+                    " the CPU, `pvh` and `hvm` its virtualisation.", shown="`pvh` where the HostOS has HAP, else `pv`"),
+    "kernel": Key(Text(), "", later=_KERNEL),
     "template": Key(Text(), "", later=_CONTAINERS),
     "swap": Key(Size(), "", later=_CONTAINERS),
     "cpu_limit": Key(Number(0, 100), "", later=_CONTAINERS),
@@ -308,6 +310,8 @@ BUILDERS: dict[str, Mapping] = {
                                 default="amd64"),
             "size": Key(Size(256 * 2**20), "Size of the disk in the image; a guest's disk grows to its own size.",
                         shown="what its contents need"),
+            "compression": Key(Choice("zstd", "zlib"), "How the image's disk is compressed. The QEMU of Debian's Xen"
+                               " cannot read zstd; zlib takes longer to build.", default="zstd"),
         }
     ),
     "import": Mapping(

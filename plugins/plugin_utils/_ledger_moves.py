@@ -20,6 +20,8 @@ MODES = ("live", "cold")
 OUTCOMES = ("committed", "aborted")
 #: Guest states that can be moved; the others are nowhere for certain.
 _MOVABLE = ("running", "paused", "stopped")
+#: Hypervisors whose guests have the same kind of disks, so that one can take over from the other.
+_SAME_DISKS = {"kvm", "xen"}
 
 
 def begin(
@@ -55,8 +57,22 @@ def begin(
         for move in begun
     )
     return Outcome(
-        Changes(moves=tuple(begun), history=history), {"moves": [plain_move(move, names[move.guest]) for move in begun]}
+        Changes(moves=tuple(begun), history=history),
+        {
+            "moves": [
+                {**plain_move(move, names[move.guest]), **_of_target(cluster, state, move.target)} for move in begun
+            ]
+        },
     )
+
+
+def _of_target(cluster: Cluster, state: LedgerState, name: str) -> dict[str, t.Any]:
+    """What a source must know of the target's hypervisor in order to make a guest for it."""
+    known = state.hosts.get(name)
+    return {
+        "target_hypervisor": cluster.hosts[name].hypervisor,
+        "target_acceleration": str((known.facts if known else {}).get("acceleration") or ""),
+    }
 
 
 def plain_move(move: MoveRow, name: str) -> dict[str, t.Any]:
@@ -75,17 +91,19 @@ def _obstacles(cluster: Cluster, state: LedgerState, row: GuestRow, wish: t.Mapp
     if flying:
         found.append(f"move {flying.id} from {flying.source} to {flying.target} is in flight; run oscarv.virt.settle")
     if row.host is None or row.state not in _MOVABLE:
-        found.append(f"is {row.state}; only a guest that was seen {', '.join(_MOVABLE)} is moved: deploy it first")
+        seen = ", ".join(_MOVABLE)
+        found.append(f"is {row.state}; only a guest that was seen {seen} is moved: deploy it first (saved: as running)")
         return found
     if wish.get("source") not in (None, row.host):
         found.append(f"is on {row.host}, not on {wish['source']}: plan again")
     source = state.hosts.get(row.host)
     if source and source.fenced:
         found.append(f"its host {row.host} is fenced: nothing can be moved from a host that is off")
-    return found + _target_obstacles(cluster, state, row, wish.get("target"))
+    return found + _target_obstacles(cluster, state, row, wish)
 
 
-def _target_obstacles(cluster: Cluster, state: LedgerState, row: GuestRow, target: t.Any) -> list[str]:
+def _target_obstacles(cluster: Cluster, state: LedgerState, row: GuestRow, wish: t.Mapping[str, t.Any]) -> list[str]:
+    target = wish.get("target")
     host = cluster.hosts.get(str(target))
     if host is None or host.external:
         return [f"target {target!r} is not a HostOS of cluster {cluster.name}"]
@@ -93,10 +111,15 @@ def _target_obstacles(cluster: Cluster, state: LedgerState, row: GuestRow, targe
     if host.name == row.host:
         found.append(f"is on {row.host} already")
     here = cluster.hosts.get(str(row.host))
-    if host.hypervisor != (row.hypervisor or (here and here.hypervisor)):
-        found.append(
-            f"runs on {row.hypervisor or (here and here.hypervisor)}, target {host.name} has {host.hypervisor}"
-        )
+    now = (here and here.hypervisor) or row.hypervisor
+    if host.hypervisor != now:
+        if not {host.hypervisor, now} <= _SAME_DISKS:
+            found.append(f"runs on {now}, target {host.name} has {host.hypervisor}: their guests' disks differ")
+        elif wish.get("mode") != "cold":
+            found.append(
+                f"runs on {now}, target {host.name} has {host.hypervisor}: between hypervisors only mode cold is"
+                " possible (oscarv_mode=cold), which shuts it down and starts it there"
+            )
     guest = cluster.guests.get(row.name)
     if guest and host.partition not in guest.on:
         found.append(f"may run on {', '.join(guest.on)}; target {host.name} is in partition {host.partition}")
@@ -139,7 +162,9 @@ def ended_rows(
     """The rows of a move that is over. `guest`: the guest's row, if more than the move itself changes it."""
     row = guest or state.guests[move.guest]
     if outcome == "committed":
-        row = dataclasses.replace(row, host=move.target, epoch=move.epoch_to)
+        target = state.hosts.get(move.target)
+        hypervisor = target.hypervisor if target else row.hypervisor
+        row = dataclasses.replace(row, host=move.target, epoch=move.epoch_to, hypervisor=hypervisor)
     over = dataclasses.replace(move, state=outcome, ended=stamp.now, message=message)
     why = f"{move.source} to {move.target}, move {move.id}" + (f": {message}" if message else "")
     verb = "commit" if outcome == "committed" else "abort"

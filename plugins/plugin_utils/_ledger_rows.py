@@ -13,7 +13,7 @@ import dataclasses
 import typing as t
 
 #: planned: decided, not seen yet. leaving: left the definition, absence not proved. released: gone, addresses rest.
-GUEST_STATES = ("planned", "running", "paused", "stopped", "absent", "leaving", "released")
+GUEST_STATES = ("planned", "running", "paused", "stopped", "saved", "absent", "leaving", "released")
 MOVE_STATES = ("in_flight", "committed", "aborted")
 
 

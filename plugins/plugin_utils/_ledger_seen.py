@@ -22,6 +22,7 @@ _STATES = {
     "paused": "paused",
     "stopped": "stopped",
     "crashed": "stopped",
+    "saved": "saved",
     "moving": "moving",
     "absent": "absent",
 }
@@ -31,7 +32,7 @@ _STATES = {
 class SeenGuest:
     uuid: str
     name: str
-    state: str  #: running | paused | stopped | moving
+    state: str  #: running | paused | stopped | saved | moving
     epoch: int | None  #: the mark's; None: not told
     host_key: str | None = None
     busy: bool = False  #: a job (a migration) is active on it; `moving` and not busy: a move that died halted it

@@ -153,6 +153,7 @@ class Guest:
     cloud_init: t.Mapping[str, t.Any] = dataclasses.field(default_factory=dict)  #: may hold Vaulted values
     renamed_from: str | None = None
     where: Where | None = None
+    xen_type: str | None = None  #: pv | pvh | hvm; None: what the HostOS does best
 
     @property
     def demand(self) -> Resources:

@@ -46,6 +46,9 @@ def canonical(image: Image, roles: t.Mapping[str, Role]) -> dict[str, t.Any]:
             "size": options.pop("size", None),
             "vars": options.pop("vars", None) or {},
         }
+        compression = options.pop("compression", None) or "zstd"
+        if compression != "zstd":  # the default is not in it: recipes from before it could be chosen keep their name
+            recipe["compression"] = compression
         if recipe["release"] not in RELEASES:
             raise RecipeError(
                 f"{image.where or f'image {image.name}'}: release {recipe['release']} is not one that the builder"

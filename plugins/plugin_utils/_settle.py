@@ -71,7 +71,7 @@ class Side:
 
     @property
     def active(self) -> bool:
-        """It has a process: it runs, is paused or halted."""
+        """It has a process, or memory that is saved: it runs, is paused or halted, or would go on."""
         return not self.fenced and self.seen is not None and self.seen.state != "stopped"
 
     def __str__(self) -> str:

@@ -81,6 +81,7 @@ def _spec(
         seed=None if contacted else seed,
         first_contact=contacted,
         recreate=recreate,
+        xen_type=guest.xen_type,
     )
 
 
@@ -155,5 +156,6 @@ def spec_hash(guest: Guest, row: GuestRow, nics: list[NicRow]) -> str:
         guest.cpu_model,
         guest.firmware,
         guest.autostart,
+        *([guest.xen_type] if guest.xen_type else []),  # appended, so that it changes no hash that is recorded
     ]
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:32]

@@ -3,8 +3,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """libvirt's own objects on a HostOS: the storage pools of the definition, and its network `default` that nobody uses.
 
-The only argument is JSON: uri, check (say it, do not do it), pools [{name, type, path, source}], state (present or
-absent), stop_default_network. Prints JSON: changes [text]. `absent` forgets a pool; its files stay.
+The only argument is JSON: uri, check (say it, do not do it), pools [{name, type, path, source}], nfs_options (of
+mounts), state (present or absent), stop_default_network. Prints JSON: changes [text]. `absent` forgets a pool; its
+files stay.
 """
 
 from __future__ import annotations
@@ -24,20 +25,28 @@ POOL_MODE = 0o711
 BUILDS_MODE = 0o755
 
 
-def pool_xml(pool: dict[str, t.Any]) -> str:
+#: Of libvirt's own element for mount options.
+OPTIONS_NAMESPACE = "http://libvirt.org/schemas/storagepool/fs/1.0"
+
+
+def pool_xml(pool: dict[str, t.Any], nfs_options: t.Sequence[str] = ()) -> str:
     name, target = escape(pool["name"]), f"<target><path>{escape(pool['path'])}</path></target>"
     if pool["type"] == "dir":
         return f"<pool type='dir'><name>{name}</name>{target}</pool>"
     host, _colon, export = pool["source"].partition(":")
     source = f"<source><host name='{escape(host)}'/><dir path='{escape(export)}'/><format type='nfs'/></source>"
-    return f"<pool type='netfs'><name>{name}</name>{source}{target}</pool>"
+    options = "".join(f"<fs:option name='{escape(option)}'/>" for option in nfs_options)
+    if options:
+        options = f"<fs:mount_opts xmlns:fs='{OPTIONS_NAMESPACE}'>{options}</fs:mount_opts>"
+    return f"<pool type='netfs'><name>{name}</name>{source}{target}{options}</pool>"
 
 
 class Objects:
     """Compares and changes; `changes` is what was, or in check mode would be, done."""
 
-    def __init__(self, connection: libvirt.virConnect, check: bool) -> None:
+    def __init__(self, connection: libvirt.virConnect, check: bool, nfs_options: t.Sequence[str] = ()) -> None:
         self.connection = connection
+        self.nfs_options = nfs_options
         self.check = check
         self.changes: list[str] = []
 
@@ -61,7 +70,7 @@ class Objects:
             self.directory(path, POOL_MODE)
         if found is None:
             if self.change(f"define, start and autostart pool {name}"):
-                made = self.connection.storagePoolDefineXML(pool_xml(pool), 0)
+                made = self.connection.storagePoolDefineXML(pool_xml(pool, self.nfs_options), 0)
                 made.create(0)
                 made.setAutostart(1)
         else:
@@ -99,7 +108,7 @@ def main() -> None:
     wish = json.loads(sys.argv[1])
     connection = libvirt.open(wish["uri"])
     try:
-        objects = Objects(connection, wish["check"])
+        objects = Objects(connection, wish["check"], wish["nfs_options"])
         there = {pool.name(): pool for pool in connection.listAllStoragePools(0)}
         for pool in wish["pools"]:
             (objects.present if wish["state"] == "present" else objects.absent)(pool, there)

@@ -4,8 +4,8 @@
 """Restart libvirt's daemons for a new configuration, but never in the middle of a move.
 
 Guests keep running while libvirt restarts; a migration does not survive it. So this holds the lock that `guest` and
-`guest_migrate` hold, and waits for jobs that others started. The only argument is JSON: services, sockets, state_dir,
-timeout (seconds).
+`guest_migrate` hold, and waits for jobs that others started. The only argument is JSON: uri, services, sockets,
+state_dir, timeout (seconds).
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ def systemctl(*arguments: str) -> bool:
     return done.returncode == 0
 
 
-def busy_guests() -> list[str]:
+def busy_guests(uri: str) -> list[str]:
     """Guests with a job (migration, save, dump) in progress."""
     import libvirt
 
-    connection = libvirt.openReadOnly("qemu:///system")
+    connection = libvirt.openReadOnly(uri)
     try:
         domains = connection.listAllDomains(libvirt.VIR_CONNECT_LIST_DOMAINS_ACTIVE)
         return [domain.name() for domain in domains if has_job(domain)]
@@ -75,7 +75,10 @@ def main() -> None:
 
     wait_for(take_lock, deadline, lambda: f"the guests of this HostOS are being changed ({state_dir}/lock is held)")
     if any(systemctl("is-active", "--quiet", service) for service in wish["services"]):
-        wait_for(lambda: not busy_guests(), deadline, lambda: f"{', '.join(busy_guests())} is being moved or saved")
+        uri = wish["uri"]
+        wait_for(
+            lambda: not busy_guests(uri), deadline, lambda: f"{', '.join(busy_guests(uri))} is being moved or saved"
+        )
     # A socket cannot be started while its service runs without it.
     systemctl("stop", *wish["services"])
     if wish["sockets"]:

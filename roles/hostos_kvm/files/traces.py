@@ -26,6 +26,8 @@ def guests(uri: str) -> tuple[list[str], list[str]] | None:
         import libvirt
     except ImportError:
         return None
+    if uri.startswith("xen:") and not os.path.exists("/proc/xen/capabilities"):
+        return None  # this machine was booted without Xen: no guest can be
     connection = libvirt.openReadOnly(uri)
     try:
         domains = connection.listAllDomains(0)

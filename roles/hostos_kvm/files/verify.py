@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Prove that this HostOS can move guests to another: libvirt answers to our certificate, QEMU's ports are open.
 
-The only argument is JSON: source, target (inventory names), address (of the target), tls_port, port (one of QEMU's).
+The only argument is JSON: source, target (inventory names), address (of the target), tls_port, scheme (of libvirt's
+URI), port (one of QEMU's).
 Exit code 1 and the reason if it cannot.
 """
 
@@ -18,10 +19,10 @@ import sys
 TIMEOUT = 10  # seconds
 
 
-def libvirt_answers(address: str) -> str:
+def libvirt_answers(address: str, scheme: str) -> str:
     """Empty if it does, else why not."""
     host = f"[{address}]" if ":" in address else address
-    command = ["virsh", "-c", f"qemu+tls://{host}/system", "uri"]
+    command = ["virsh", "-c", f"{scheme}+tls://{host}/system", "uri"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=TIMEOUT)
     except subprocess.TimeoutExpired:
@@ -44,7 +45,7 @@ def port_open(address: str, port: int) -> str:
 
 def main() -> None:
     wish = json.loads(sys.argv[1])
-    problem = libvirt_answers(wish["address"]) or port_open(wish["address"], wish["port"])
+    problem = libvirt_answers(wish["address"], wish["scheme"]) or port_open(wish["address"], wish["port"])
     if problem:
         raise SystemExit(
             f"{wish['source']} could not move a guest to {wish['target']} ({wish['address']}): {problem}\n"

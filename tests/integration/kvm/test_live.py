@@ -242,6 +242,30 @@ def test_power(alive: Alive) -> None:
         assert reason == libvirt.VIR_DOMAIN_SHUTOFF_SHUTDOWN, "it was not powered off"
 
 
+def test_memory_is_saved_and_the_guest_goes_on_from_there(alive: Alive) -> None:
+    """A guest that booted anew would say so on its console."""
+    assert alive.change(state="saved")["steps"] == ["switch autostart off", "save"]
+    assert alive.info()["state"] == "saved"
+    (memory,) = (alive.host.daemon.base / "lib/qemu/save").iterdir()
+    assert memory.stat().st_mode & 0o777 == 0o600
+    refused = alive.host.guest([{**alive.spec, "memory": 96 * MIB}])
+    assert "its memory is saved, and memory cannot change under it" in refused["msg"]
+    assert alive.change(state="paused")["steps"] == ["restore", "pause"]
+    assert alive.change(state="saved")["steps"] == ["save"]
+    assert alive.change(state="running")["steps"] == ["switch autostart on", "restore"]
+    with alive.host.libvirt() as connection:
+        domain = connection.lookupByUUIDString(alive.uuid)
+        assert domain.state()[0] == libvirt.VIR_DOMAIN_RUNNING, "it was saved while it was paused"
+        assert not domain.hasManagedSaveImage()
+    alive.change(state="saved")
+    options = {"shutdown_timeout": 60, "force_stop": False}
+    stopped = alive.host.guest([{**alive.spec, "state": "stopped"}], **options)["guests"]["wn001"]
+    assert (stopped["steps"], stopped["state"]) == (["restore", "shut down"], "stopped")
+    said = (alive.host.daemon.logs / "wn001-serial.log").read_text(errors="replace")
+    assert said.count("beacon: up") == 1, said
+    assert list((alive.host.daemon.base / "lib/qemu/save").glob("*")) == []
+
+
 def crash(host: HostOS, domain: t.Any) -> None:
     """Say "panic" to the guest's panic device, as its kernel would; the port is isa-pvpanic's."""
     words = ["virsh", "-q", "-c", host.daemon.qemu_uri, "qemu-monitor-command", domain.name(), "--hmp", "o /b 0x505 1"]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import typing as t
 
 import pytest
-from oscarv_lab import wish
+from oscarv_lab import qemu, wish
 from oscarv_lab.base import LabError
 
 GIVEN: dict[str, t.Any] = {
@@ -87,3 +87,32 @@ def test_all_errors_come_at_once_and_each_once() -> None:
     with pytest.raises(LabError) as error:
         wish.parse({**GIVEN, "name": "X", "subnet": "nonsense", "suite": "7", "hosts": 3})
     assert [x.split(":")[0] for x in str(error.value).splitlines()] == ["lab_name", "lab_suite", "lab_subnet"]
+
+
+def test_a_machine_in_qemu_is_asked_for_by_name() -> None:
+    asked = {"name": "node21", "machine": "qemu", "memory": "2304 MiB"}
+    found = wish.parse({**GIVEN, "hosts": ["node01", asked, {"name": "node22", "machine": "qemu"}]}).hosts
+    assert [(host.machine, host.memory) for host in found.values()] == [
+        ("nspawn", 2048),
+        ("qemu", 2304),
+        ("qemu", 2048),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"machine": "vmware"}, "machine 'vmware'; allowed: nspawn, qemu"),
+        ({"machine": "qemu", "memory": "lots"}, "memory 'lots' is not a size in MiB or GiB"),
+        ({"memory": "2 GiB"}, "memory is of machines in QEMU"),
+        ({"cpu": "max"}, "neither a name nor a mapping of name, suite, capacity, machine and memory"),
+    ],
+)
+def test_other_machines_are_refused(entry: dict[str, str], words: str) -> None:
+    with pytest.raises(LabError, match=words):
+        wish.parse({**GIVEN, "hosts": [{"name": "node21", **entry}]})
+
+
+def test_links_of_machines_have_names_that_a_kernel_takes() -> None:
+    names = {qemu.tap_name("a-long-name", f"node{number}") for number in range(100)}
+    assert len(names) == 100 and all(len(name) <= 15 for name in names)

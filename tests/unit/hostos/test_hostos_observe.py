@@ -12,6 +12,7 @@ import typing as t
 import libvirt
 import pytest
 from hostos_scripts import script
+from lxml import etree
 
 MARKER = "oscarv.virt hostos_kvm"
 
@@ -103,7 +104,11 @@ def test_absent_forgets_a_pool_and_keeps_its_files(
 
 
 def test_an_nfs_pool_says_whence_it_is_mounted(pools: types.ModuleType) -> None:
-    xml = pools.pool_xml({"name": "san", "type": "nfs", "path": "/san", "source": "nas:/export/a&b"})
+    san = {"name": "san", "type": "nfs", "path": "/san", "source": "nas:/export/a&b"}
+    late = pools.pool_xml(san, ["sync"])
+    assert "<fs:option name='sync'/>" in late
+    etree.RelaxNG(file="/usr/share/libvirt/schemas/storagepool.rng").assertValid(etree.fromstring(late))
+    xml = pools.pool_xml(san)
     assert "<host name='nas'/><dir path='/export/a&amp;b'/>" in xml
 
 

@@ -53,7 +53,7 @@ class Simulator:
             if domain.isActive():
                 domain.destroy()
             with contextlib.suppress(libvirt.libvirtError):  # a transient one is gone by now
-                domain.undefine()
+                domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
 
     def run(self, specs: t.Sequence[t.Any], *, check: bool = False, cluster: str = "demo", **wish: t.Any) -> Result:
         names = ("allow_restart", "contacted", "force_stop", "remove_disks", "shutdown_timeout")

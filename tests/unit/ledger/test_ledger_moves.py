@@ -140,3 +140,37 @@ def test_an_end_that_cannot_be_is_refused(id_: str, outcome: str, words: list[st
         end(state, outcome, id_, ledgers.move(2, state="aborted", ended="x"))
     for word in words:
         assert word in str(caught.value)
+
+
+XEN = ledgers.DEFINITION.replace(
+    '  lxchosts: {hypervisor: lxc, members: "box1"}\n',
+    '  lxchosts: {hypervisor: lxc, members: "box1"}\n  xenhosts: {hypervisor: xen, members: "node21"}\n',
+).replace("on: [kvmhosts]", "on: [kvmhosts, xenhosts, lxchosts]")
+
+
+@pytest.fixture
+def mixed(tmp_path: pathlib.Path) -> Cluster:
+    from ansible_collections.oscarv.virt.plugins.plugin_utils._definition import load
+
+    return load(str(ledgers.definition(tmp_path, XEN)))
+
+
+def test_between_hypervisors_a_guest_only_moves_cold(mixed: Cluster) -> None:
+    facts = {"acceleration": "xen"}
+    xen = rows.HostRow("node21", "xen", facts=facts)
+    state = ledgers.state(ledgers.guest(1), hosts=[xen])
+    for mode in ({}, {"mode": "live"}):
+        with pytest.raises(Refused, match="guest wn1: runs on kvm, target node21 has xen: between hypervisors only"):
+            begin(mixed, state, {"guest": "wn1", "target": "node21", **mode})
+    outcome = begin(mixed, state, {"guest": "wn1", "target": "node21", "mode": "cold"})
+    begun = outcome.result["moves"][0]
+    assert (begun["target_hypervisor"], begun["target_acceleration"]) == ("xen", "xen")
+    after = applied(state, outcome.changes)
+    row = end(after, "committed").changes.guests[0]
+    assert (row.host, row.hypervisor, row.epoch) == ("node21", "xen", 2)
+
+
+def test_a_container_host_takes_no_disks(mixed: Cluster) -> None:
+    state = ledgers.state(ledgers.guest(1))
+    with pytest.raises(Refused, match="target box1 has lxc: their guests' disks differ"):
+        begin(mixed, state, {"guest": "wn1", "target": "box1", "mode": "cold"})

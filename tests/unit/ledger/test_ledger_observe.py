@@ -32,6 +32,7 @@ def only(outcome: Outcome) -> rows.GuestRow:
         ("running", "absent", "running"),
         ("paused", "running", "paused"),
         ("stopped", "running", "stopped"),
+        ("saved", "running", "saved"),
         ("crashed", "running", "stopped"),
         ("moving", "running", None),
         ("running", "running", None),

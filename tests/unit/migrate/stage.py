@@ -155,6 +155,7 @@ class PlayedTarget:
     """What Target offers, without a HostOS."""
 
     host = "node02"
+    hypervisor = "kvm"
     address = "10.0.0.2"
     uri = "qemu+tls://10.0.0.2/system"
     encrypted = True
@@ -196,6 +197,8 @@ class PlayedOptions:
 class PlayedDriver:
     """What moves ask of a KvmDriver. One pool, one guest."""
 
+    hypervisor = "kvm"
+
     def __init__(self, folder: pathlib.Path) -> None:
         self.pool = folder / "pool"
         self.options = PlayedOptions(str(folder / "state"))
@@ -206,6 +209,7 @@ class PlayedDriver:
         self.changes: dict[str, t.Any] = {}  #: of Seen
         self.native: dict[str, t.Any] = {}  #: of Native
         self.lacking: dict[str, str] = {}  #: capability -> reason
+        self.processes: list[int] = []  #: of the guest, that libvirt does not show
         (self.pool / "builds").mkdir(parents=True)
         (self.pool / "demo").mkdir()
         (self.pool / "builds" / f"{BUILD}.qcow2").write_bytes(b"b" * 100)
@@ -227,6 +231,12 @@ class PlayedDriver:
     def capabilities(self) -> dict[str, Capability]:
         names = ("live_move", "cold_move", "live_move_local_disk")
         return {name: Capability(name not in self.lacking, self.lacking.get(name, "")) for name in names}
+
+    def capabilities_of(self, _seen: Seen) -> dict[str, Capability]:
+        return self.capabilities()
+
+    def strays(self, _uuid: str) -> list[int]:
+        return self.processes
 
     def observe_one(self, _uuid: str) -> Seen | None:
         if self.domain is None:

@@ -22,6 +22,7 @@ def wish(number: int = 1, **changes: t.Any) -> dict[str, t.Any]:
     spec = plain(name=f"wn{number}", uuid=UUID[:-1] + str(number))
     base = {"id": f"move-{number}", "spec": spec, "epoch": None, "guest": None, "target": "node02"}
     limits = {"target_address": "10.0.0.2", "mode": "auto", "bandwidth": None, "timeout": None, "plaintext": False}
+    limits.update(target_hypervisor=None, target_acceleration=None)
     return {**base, **limits, **changes}
 
 

@@ -69,6 +69,23 @@ def test_a_live_move(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     assert t.cast(Domain, play.target.there).autostarts == [True]
 
 
+def test_a_xen_guest_arrives_paused_and_goes_on_once_it_is_proved(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    there = Domain(libvirt.VIR_DOMAIN_PAUSED, epoch=2)
+    asked: list[t.Any] = []
+
+    def go_on(plan: MovePlan, domain: Domain, _wait: t.Any) -> None:
+        asked.append((plan.guest, play.driver.tombstones.get(UUID)))
+        domain.resume()
+
+    def migrate() -> None:
+        play.target.there, play.driver.domain = there, None
+
+    monkeypatch.setattr(moves, "arrives_paused", lambda plan: plan.live)
+    monkeypatch.setattr(moves, "go_on", go_on)
+    assert act(play, monkeypatch, migrate).state == "running"
+    assert asked == [("wn1", Tombstone(UUID, 1, MOVED, "wn1", "node02", "move-1"))]
+
+
 def test_a_cold_move_keeps_the_originals_until_the_copies_are_durable(
     play: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -202,8 +219,8 @@ def test_what_is_not_proved_is_not_believed(
 
 
 def test_a_qemu_that_stays_behind_is_no_proof(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proof, "qemu_processes", lambda _uuid: [4711])
-    with pytest.raises(proof.Unsettled, match=r"its QEMU still runs here \(process \[4711\]\)"):
+    play.driver.processes = [4711]
+    with pytest.raises(proof.Unsettled, match=r"it still runs here \(\[4711\]\)"):
         act(play, monkeypatch, lambda: arrive(play))
     assert files(play) == ALL
 

@@ -24,8 +24,9 @@ from ansible_collections.oscarv.virt.plugins.module_utils._kvm_move_files import
     make_durable,
     remove_files,
 )
-from ansible_collections.oscarv.virt.plugins.module_utils._kvm_move_proof import qemu_processes, wait_until
+from ansible_collections.oscarv.virt.plugins.module_utils._kvm_move_proof import wait_until
 from ansible_collections.oscarv.virt.plugins.module_utils._kvm_move_target import bracketed, extents
+from ansible_collections.oscarv.virt.plugins.module_utils._kvm_observe import qemu_processes
 from stage import MIB, UUID, Domain, error, mark
 
 DEPARTURE = Departure(UUID, "wn1", "move-1", 1, 2, "node02", "10.0.0.2", False, ("/pool/demo/wn1-root.qcow2",), None)

@@ -12,6 +12,7 @@ import sys
 from .base import LabError, Report
 from .lab import Lab
 from .machine import Machine
+from .qemu import QemuMachine
 from .wish import parse
 
 #: Exit code for a LabError: its text on stderr is for people. Python's own 1 is for what the lab did not foresee.
@@ -22,7 +23,8 @@ def main(arguments: list[str]) -> int:
     os.umask(0o022)  # folders of a HostOS's disk are made here; its users must get through them
     verb = arguments[0]
     if verb == "machine":  # the child that becomes a HostOS; see Machine.start
-        Machine.from_plain(json.loads(arguments[2])).become(int(arguments[1]))
+        data = json.loads(arguments[2])
+        (QemuMachine if "memory" in data else Machine).from_plain(data).become(int(arguments[1]))
     report = Report(check="--check" in arguments)
     answer: dict[str, object] = {}
     try:

@@ -15,9 +15,9 @@ import re
 import shutil
 import typing as t
 
-from . import cgroup, machine, network, rootfs, sshkeys, sysctls
+from . import cgroup, machine, network, qemu, rootfs, sshkeys, sysctls
 from .base import LabError, Report, locked, read_json, run, write
-from .wish import FIRST_HOST, Wish
+from .wish import FIRST_HOST, HostWish, Wish
 
 #: What the lab needs on this machine.
 PACKAGES = (
@@ -56,7 +56,12 @@ class Lab:
                 "lab_nameservers: this machine names no name server but itself; say which ones the HostOSes shall ask"
             )
         shown = run("dpkg-query", "--show", "--showformat", "${Package} ${db:Status-Status}\n").splitlines()
-        return {"missing_packages": [x for x in PACKAGES if f"{x} installed" not in shown]}
+        wanted = (*PACKAGES, *(qemu.PACKAGES if self._emulated() else ()))
+        return {"missing_packages": [x for x in wanted if f"{x} installed" not in shown], "disks": self._emulated()}
+
+    def _emulated(self) -> list[str]:
+        """The suites that machines in QEMU are wished with."""
+        return sorted({host.suite for host in self.wish.hosts.values() if host.machine == "qemu"})
 
     def _inventory_is_ours(self) -> bool:
         return self.wish.inventory.exists() and self.wish.marker in self.wish.inventory.read_text().splitlines()
@@ -118,6 +123,8 @@ class Lab:
         if was["subnet"] != str(self.wish.subnet):
             raise LabError(f"lab_subnet: {lab} stands with {was['subnet']}, not {self.wish.subnet}; {advice}")
         for name, host in was["hosts"].items():
+            if name in self.wish.hosts and self.wish.hosts[name].machine != host.get("machine", "nspawn"):
+                raise LabError(f"lab_hosts: {name} of {lab} is another kind of machine; {advice}")
             if name in self.wish.hosts and self.wish.hosts[name].suite != host["suite"]:
                 suite = self.wish.hosts[name].suite
                 raise LabError(f"lab_suite: {name} of {lab} runs {host['suite']}, not {suite}; {advice}")
@@ -136,17 +143,27 @@ class Lab:
         subnet, taken = self.wish.subnet, {was[name]["address"] for name in was if name in self.wish.hosts}
         free = (str(subnet[i]) for i in range(FIRST_HOST, subnet.num_addresses - 1) if str(subnet[i]) not in taken)
         return {
-            name: was.get(name) or {"address": next(free), "suite": host.suite, "rootfs": self._rootfs(host.suite).name}
+            name: was.get(name) or {"address": next(free), "suite": host.suite, **self._base(host)}
             for name, host in self.wish.hosts.items()
         }
+
+    def _base(self, host: HostWish) -> dict[str, t.Any]:
+        """What a new HostOS stands on."""
+        if host.machine == "qemu":
+            disk = self.wish.disks.get(host.suite) or ""
+            if not disk and not self.report.check:
+                raise LabError(f"lab_hosts: no disk was built for machines in QEMU of suite {host.suite}")
+            return {"machine": "qemu", "rootfs": disk, "memory": host.memory}
+        return {"rootfs": self._rootfs(host.suite).name}
 
     def _rootfs(self, suite: str) -> rootfs.RootFs:
         return rootfs.RootFs(self.top / "rootfs", suite, self.wish.sources, self.wish.packages)
 
     def _build_roots(self) -> None:
         """A HostOS stays on the root file system that it was made on: its own layer fits no other."""
-        systems = {x.name: x for x in (self._rootfs(host.suite) for host in self.wish.hosts.values())}
-        for name in sorted({x["rootfs"] for x in self.record["hosts"].values()}):
+        contained = [host for host in self.wish.hosts.values() if host.machine == "nspawn"]
+        systems = {x.name: x for x in (self._rootfs(host.suite) for host in contained)}
+        for name in sorted({x["rootfs"] for x in self.record["hosts"].values() if "machine" not in x}):
             if name in systems:
                 systems[name].ensure(self.report)
             elif not (self.top / "rootfs" / name).exists():
@@ -157,16 +174,21 @@ class Lab:
 
     def _machine(self, name: str) -> machine.Machine:
         host, subnet = self.record["hosts"][name], self.wish.subnet
-        return machine.Machine(
-            lab=self.wish.name,
-            directory=self.directory,
-            name=name,
-            address=ipaddress.IPv4Interface(f"{host['address']}/{subnet.prefixlen}"),
-            gateway=str(subnet[1]),
-            bridge=self.wish.bridge,
-            rootfs=self.top / "rootfs" / host["rootfs"],
-            nameservers=self._nameservers(),
-        )
+        common: dict[str, t.Any] = {
+            "lab": self.wish.name,
+            "directory": self.directory,
+            "name": name,
+            "address": ipaddress.IPv4Interface(f"{host['address']}/{subnet.prefixlen}"),
+            "gateway": str(subnet[1]),
+            "bridge": self.wish.bridge,
+            "rootfs": self.top / "rootfs" / host["rootfs"],  # an absolute path (a disk) stays as it is
+            "nameservers": self._nameservers(),
+        }
+        if host.get("machine") != "qemu":
+            return machine.Machine(**common)
+        system = self._rootfs(host["suite"])
+        certificates = tuple(sorted(system.certificates.items()))
+        return qemu.QemuMachine(**common, memory=host["memory"], apt=system.apt, certificates=certificates)
 
     def _packages(self, suite: str) -> pathlib.Path:
         """Where the package files of a suite are kept between labs."""
@@ -210,7 +232,11 @@ class Lab:
         return {
             "owner": self._owner(),
             "hosts": {
-                name: {"address": x["address"], "capacity": self.wish.hosts[name].capacity}
+                name: {
+                    "address": x["address"],
+                    "capacity": self.wish.hosts[name].capacity,
+                    "machine": x.get("machine", "nspawn"),
+                }
                 for name, x in self.record["hosts"].items()
             },
             "private_key": str(keys.user),

@@ -19,7 +19,12 @@ _SUITE = re.compile(r"[a-z][a-z0-9-]*")
 _DIRECTORY = re.compile(
     r"/[A-Za-z0-9._/-]{1,50}"
 )  # no , or : (overlay options); short, for the path of a socket below it
+_MEMORY = re.compile(r"([0-9]+) ?([MG])iB")
 _SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)? ?[KMGTP]i?B")
+
+#: A container with systemd, or a whole computer with a boot loader and a kernel of its own.
+MACHINES = ("nspawn", "qemu")
+_KEYS = {"name", "suite", "capacity", "machine", "memory"}
 
 #: The first HostOS's place in the subnet; what is below and above is free for guests.
 FIRST_HOST = 11
@@ -31,6 +36,8 @@ class HostWish:
 
     suite: str
     capacity: t.Mapping[str, t.Any]
+    machine: str = "nspawn"  #: of MACHINES
+    memory: int = 2048  #: MiB, of a machine in QEMU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +56,7 @@ class Wish:
     wait_timeout: float = 120
     remove_hosts: bool = False
     keep_cache: bool = True
+    disks: t.Mapping[str, str] = dataclasses.field(default_factory=dict)  #: suite -> disk for machines in QEMU
 
     @property
     def bridge(self) -> str:
@@ -79,6 +87,7 @@ def parse(data: t.Mapping[str, t.Any]) -> Wish:
         wait_timeout=float(data["wait_timeout"]),
         remove_hosts=data["remove_hosts"],
         keep_cache=data["keep_cache"],
+        disks=dict(data.get("disks") or {}),
     )
 
 
@@ -101,8 +110,10 @@ def _hosts(data: t.Mapping[str, t.Any], errors: list[str]) -> dict[str, HostWish
     for entry in _entries(data["hosts"], errors):
         if isinstance(entry, str):
             entry = {"name": entry}
-        if not isinstance(entry, dict) or not {"name"} <= set(entry) <= {"name", "suite", "capacity"}:
-            errors.append(f"lab_hosts: {entry!r} is neither a name nor a mapping of name, suite and capacity")
+        if not isinstance(entry, dict) or not {"name"} <= set(entry) <= _KEYS:
+            errors.append(
+                f"lab_hosts: {entry!r} is neither a name nor a mapping of name, suite, capacity, machine and memory"
+            )
             continue
         name, suite = entry["name"], entry.get("suite", data["suite"])
         where = f"lab_hosts: {name}"
@@ -113,12 +124,25 @@ def _hosts(data: t.Mapping[str, t.Any], errors: list[str]) -> dict[str, HostWish
         if not isinstance(suite, str) or not _SUITE.fullmatch(suite):
             whose = where if "suite" in entry else "lab_suite"
             errors.append(f"{whose}: the suite {suite!r} is not the code name of a Debian release")
-        hosts[str(name)] = HostWish(
-            suite, _capacity({**data["capacity"], **(entry.get("capacity") or {})}, where, errors)
-        )
+        capacity = _capacity({**data["capacity"], **(entry.get("capacity") or {})}, where, errors)
+        hosts[str(name)] = HostWish(suite, capacity, *_kind(entry, where, errors))
     if not hosts and not errors:
         errors.append(f"lab_hosts: {data['hosts']!r} names no HostOS: give names, or how many")
     return hosts
+
+
+def _kind(entry: t.Mapping[str, t.Any], where: str, errors: list[str]) -> tuple[str, int]:
+    """The kind of machine, and the MiB of memory of one in QEMU."""
+    kind, memory = entry.get("machine", MACHINES[0]), str(entry.get("memory", "2 GiB"))
+    found = _MEMORY.fullmatch(memory)
+    if kind not in MACHINES:
+        errors.append(f"{where}: machine {kind!r}; allowed: {', '.join(MACHINES)}")
+    elif "memory" in entry and kind != "qemu":
+        errors.append(f"{where}: memory is of machines in QEMU; this one sees all that the computer has")
+    if found is None:
+        errors.append(f"{where}: memory {memory!r} is not a size in MiB or GiB, like '2 GiB'")
+        return str(kind), 0
+    return str(kind), int(found[1]) * (1024 if found[2] == "G" else 1)
 
 
 def _entries(given: t.Any, errors: list[str]) -> list[t.Any]:

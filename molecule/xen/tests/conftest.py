@@ -1,0 +1,151 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The scenario's cluster as the tests see and change it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import re
+import socket
+import subprocess
+import threading
+import time
+import typing as t
+
+import pytest
+import testinfra
+import yaml
+
+TOP = pathlib.Path(os.environ["OSCARV_TOP"])
+FOLDER = pathlib.Path(os.environ["OSCARV_SCENARIO"])
+XEN = ("node21", "node22")
+KVM = "node01"
+HOSTS = (KVM, *XEN)
+
+
+class Failed(AssertionError):
+    """A playbook ended with an error that the test did not expect; holds what it printed."""
+
+
+class Cluster:
+    """The inventory folder, the definition in it, and the playbooks."""
+
+    definition = FOLDER / "xen.oscarv.yml"
+
+    def read(self) -> dict[str, t.Any]:
+        return yaml.safe_load(self.definition.read_text())
+
+    def change(self, name: str = "workers", **keys: t.Any) -> None:
+        """Set keys of a partition; None takes a key away."""
+        data = self.read()
+        partition = {**data["partitions"][name], **keys}
+        data["partitions"][name] = {key: value for key, value in partition.items() if value is not None}
+        self.write(data)
+
+    def write(self, data: dict[str, t.Any]) -> None:
+        self.definition.write_text(yaml.safe_dump(data, sort_keys=False))
+
+    def command(self, name: str, *arguments: str) -> list[str]:
+        return ["ansible-playbook", f"oscarv.virt.{name}", "-i", str(FOLDER), *arguments]
+
+    def play(self, name: str, *arguments: str, fails: bool = False) -> str:
+        """Run a playbook to its end; return what it printed."""
+        done = subprocess.run(self.command(name, *arguments), cwd=TOP, check=False, capture_output=True, text=True)
+        text = done.stdout + done.stderr
+        if (done.returncode != 0) != fails:
+            raise Failed(f"oscarv.virt.{name} {arguments} ended with {done.returncode}:\n{text[-6000:]}")
+        return text
+
+    def guests(self) -> dict[str, dict[str, t.Any]]:
+        done = subprocess.run(
+            ["ansible-inventory", "-i", str(FOLDER), "--list"], cwd=TOP, check=True, capture_output=True, text=True
+        )
+        listing = json.loads(done.stdout)
+        return {name: vars_ for name, vars_ in listing["_meta"]["hostvars"].items() if "oscarv_uuid" in vars_}
+
+
+def changed(text: str) -> dict[str, int]:
+    """The recap's `changed=` of every host."""
+    recap = text.rsplit("PLAY RECAP", 1)[1]
+    return {name: int(count) for name, count in re.findall(r"^(\S+)\s*:.*?changed=(\d+)", recap, re.M)}
+
+
+def identity(cluster: Cluster, guest: str) -> dict[str, t.Any]:
+    """What no move may change."""
+    variables = cluster.guests()[guest]
+    kept = {key: variables[key] for key in ("ansible_host", "oscarv_uuid", "oscarv_host_key")}
+    link = machine(guest).check_output("cat /sys/class/net/eth0/address")
+    return {**kept, "mac": link, "data": machine(guest).check_output("cat /root/data || true")}
+
+
+def machine(name: str) -> t.Any:
+    """A HostOS or guest as testinfra has it, reached the way the inventory says."""
+    return testinfra.get_host(f"ansible://{name}?ansible_inventory={FOLDER}&force_ansible=True")
+
+
+class Counter:
+    """Receives what role demo_worker's counter in a guest sends: "BOOT_ID PID NUMBER", one datagram a tick."""
+
+    address = ("10.88.41.1", 9943)
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, str, str, int]] = []
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(self.address)
+        self.socket.settimeout(0.5)
+        self.stop = threading.Event()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        while not self.stop.is_set():
+            try:
+                boot, pid, number = self.socket.recv(200).decode().split()
+            except TimeoutError:
+                continue
+            self.seen.append((time.monotonic(), boot, pid, int(number)))
+
+    def wait(self, ticks: int, seconds: float = 60) -> None:
+        """Until so many more ticks have come."""
+        want, end = len(self.seen) + ticks, time.monotonic() + seconds
+        while len(self.seen) < want:
+            assert time.monotonic() < end, f"{len(self.seen)} ticks came; {ticks} more were expected in {seconds:g} s"
+            time.sleep(0.1)
+
+    def close(self) -> float:
+        """One process of one boot counted on; seconds of the longest silence."""
+        self.stop.set()
+        self.thread.join()
+        self.socket.close()
+        assert len({(boot, pid) for _at, boot, pid, _number in self.seen}) == 1, "it was started anew"
+        numbers = [number for *_rest, number in self.seen]
+        assert numbers == sorted(set(numbers))
+        times = [at for at, *_rest in self.seen]
+        return max(later - earlier for earlier, later in zip(times, times[1:], strict=False))
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture(params=XEN)
+def xen(request: pytest.FixtureRequest) -> t.Any:
+    return machine(request.param)
+
+
+def running() -> dict[str, list[str]]:
+    """Guest -> the HostOSes on which it runs; Xen itself and the processes are asked, not libvirt."""
+    found: dict[str, list[str]] = {}
+    for name in XEN:
+        for line in machine(name).check_output("xl list").splitlines()[1:]:
+            guest = line.split()[0]
+            if guest not in ("Domain-0", "(null)"):
+                found.setdefault(guest, []).append(name)
+    text = machine(KVM).check_output("ps -eo args --no-headers -ww")
+    for guest in re.findall(r"^\S*qemu-system-\S+ -name guest=([^,]+),", text, re.M):
+        found.setdefault(guest, []).append(KVM)
+    return found

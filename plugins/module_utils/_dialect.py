@@ -1,0 +1,149 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What differs between the hypervisors that libvirt drives. A domain's own XML tells which one it is.
+
+The files `_kvm_*` hold what both share, which is nearly everything; here is where they part.
+"""
+
+from __future__ import annotations
+
+import abc
+import typing as t
+import xml.etree.ElementTree as ET
+
+from . import _kvm_xml, _xen_xml
+from ._kvm_parse import serial_of
+from ._kvm_xml import element
+from ._spec import NicSpec
+
+
+class Dialect(abc.ABC):
+    """One hypervisor's way of saying things to libvirt."""
+
+    hypervisor: t.ClassVar[str]
+    scheme: t.ClassVar[str]  #: of libvirt's URIs
+    prefix: t.ClassVar[str]  #: of targets of disks
+    tells_hypervisor: t.ClassVar[str]  #: what virConnectGetVersion is the version of
+    #: Whether a NIC of a running guest can be connected to another bridge, without taking it out.
+    reconnects: t.ClassVar[bool]
+    #: libvirt moves a stopped domain's definition by itself.
+    offline_migration: t.ClassVar[bool]
+    #: The memory of a paused guest can be saved as it is.
+    saves_paused: t.ClassVar[bool]
+
+    @abc.abstractmethod
+    def nic(self, nic: NicSpec) -> ET.Element:
+        """<interface> of a NIC."""
+
+    @abc.abstractmethod
+    def disk(self, name: str, path: str, target: str) -> ET.Element:
+        """<disk> of a qcow2 file."""
+
+    @abc.abstractmethod
+    def put_seed(self, domain: ET.Element, path: str | None) -> None:
+        """Insert a seed, or (None) take it out, in a persistent configuration."""
+
+    @abc.abstractmethod
+    def shutdown_flags(self, lib: t.Any) -> int:
+        """How a guest is asked to shut down."""
+
+    @abc.abstractmethod
+    def undefine_flags(self, lib: t.Any) -> int:
+        """What libvirt shall forget with the domain."""
+
+
+class Kvm(Dialect):
+    hypervisor = "kvm"
+    scheme = "qemu"
+    prefix = "vd"
+    tells_hypervisor = "qemu"
+    reconnects = True
+    offline_migration = True
+    saves_paused = True
+
+    def nic(self, nic: NicSpec) -> ET.Element:
+        return _kvm_xml.nic_element(nic)
+
+    def disk(self, name: str, path: str, target: str) -> ET.Element:
+        return _kvm_xml.disk_element(name, path, target)
+
+    def put_seed(self, domain: ET.Element, path: str | None) -> None:
+        """The drive stays, empty."""
+        devices = _devices(domain)
+        drive = find_seed(domain)
+        if drive is None:
+            if path is not None:
+                devices.append(_kvm_xml.drive_element(path))
+                if devices.find("controller[@type='scsi']") is None:
+                    devices.append(_kvm_xml.drive_controller())
+            return
+        for source in drive.findall("source"):
+            drive.remove(source)
+        if path is not None:
+            drive.insert(1, element("source", file=path))
+
+    def shutdown_flags(self, lib: t.Any) -> int:
+        return int(lib.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
+
+    def undefine_flags(self, lib: t.Any) -> int:
+        """Saved memory, snapshots' and checkpoints' descriptions, UEFI variables."""
+        kept = ("MANAGED_SAVE", "SNAPSHOTS_METADATA", "NVRAM", "CHECKPOINTS_METADATA")
+        return sum(int(getattr(lib, f"VIR_DOMAIN_UNDEFINE_{name}")) for name in kept)
+
+
+class Xen(Dialect):
+    hypervisor = "xen"
+    scheme = "xen"
+    prefix = _xen_xml.PREFIX
+    tells_hypervisor = "xen"
+    reconnects = False
+    offline_migration = False
+    saves_paused = False
+
+    def nic(self, nic: NicSpec) -> ET.Element:
+        return _xen_xml.nic_element(nic)
+
+    def disk(self, name: str, path: str, target: str) -> ET.Element:
+        return _xen_xml.disk_element(name, path, target)
+
+    def put_seed(self, domain: ET.Element, path: str | None) -> None:
+        """A disk that comes and goes."""
+        devices, seed = _devices(domain), find_seed(domain)
+        if seed is not None:
+            devices.remove(seed)
+        if path is not None:
+            devices.append(_xen_xml.seed_element(path))
+
+    def shutdown_flags(self, lib: t.Any) -> int:
+        """Through XenStore, which every Linux guest hears; libxl tries the ACPI button where that fails."""
+        return 0
+
+    def undefine_flags(self, lib: t.Any) -> int:
+        """libxl refuses flags that it does not know, and knows this one."""
+        return int(lib.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
+
+
+KVM: Dialect = Kvm()
+XEN: Dialect = Xen()
+#: By the word that definitions use.
+DIALECTS = {dialect.hypervisor: dialect for dialect in (KVM, XEN)}
+
+
+def dialect_of(domain_type: str) -> Dialect:
+    """The dialect of a domain whose XML begins <domain type='...'>."""
+    return XEN if domain_type == "xen" else KVM
+
+
+def find_seed(domain: ET.Element) -> ET.Element | None:
+    """The drive or the read-only disk that holds the seed."""
+    for disk in domain.findall("devices/disk"):
+        readonly = disk.get("device") == "cdrom" or disk.find("readonly") is not None
+        if readonly and disk.findtext("serial") == serial_of("seed"):
+            return disk
+    return None
+
+
+def _devices(domain: ET.Element) -> ET.Element:
+    found = domain.find("devices")
+    return found if found is not None else ET.SubElement(domain, "devices")
