@@ -12,10 +12,15 @@ import abc
 import typing as t
 import xml.etree.ElementTree as ET
 
-from . import _kvm_xml, _xen_xml
+from . import _kvm_xml, _lxc_xml, _xen_xml
 from ._kvm_parse import serial_of
 from ._kvm_xml import element
+from ._lxc_disk import SUFFIX
+from ._lxc_parse import PERIOD, mount_of
 from ._spec import NicSpec
+
+#: systemd's SIGRTMIN+4, "power off", as the kernel counts (SIGRTMIN is 34 for glibc, real-time signals begin at 32).
+_SYSTEMD_POWEROFF = 38
 
 
 class Dialect(abc.ABC):
@@ -31,6 +36,12 @@ class Dialect(abc.ABC):
     offline_migration: t.ClassVar[bool]
     #: The memory of a paused guest can be saved as it is.
     saves_paused: t.ClassVar[bool]
+    #: A guest can be started so that it is paused from the beginning.
+    starts_paused: t.ClassVar[bool] = True
+    #: A running guest can be left fewer vCPUs than it has.
+    unplugs: t.ClassVar[bool] = False
+    renames: t.ClassVar[bool] = True
+    disk_suffix: t.ClassVar[str] = ".qcow2"
 
     @abc.abstractmethod
     def nic(self, nic: NicSpec) -> ET.Element:
@@ -47,6 +58,28 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def shutdown_flags(self, lib: t.Any) -> int:
         """How a guest is asked to shut down."""
+
+    def ask(self, domain: t.Any, lib: t.Any) -> None:
+        """Ask a guest to shut down."""
+        domain.shutdownFlags(self.shutdown_flags(lib))
+
+    def set_vcpus(self, domain: ET.Element, vcpus: int) -> None:
+        """Say in a persistent configuration how many of its vCPUs a guest is given."""
+        found = domain.find("vcpu")
+        if found is not None:
+            found.set("current", str(vcpus))
+
+    def plug(self, domain: t.Any, vcpus: int, lib: t.Any) -> None:
+        """Give a running guest so many vCPUs."""
+        domain.setVcpusFlags(vcpus, lib.VIR_DOMAIN_AFFECT_LIVE)
+
+    def find_disk(self, domain: ET.Element, name: str) -> ET.Element | None:
+        """Our disk of this name; never the seed, which is a disk of that serial under Xen."""
+        wanted, seed = serial_of(name), find_seed(domain)
+        for disk in domain.findall("devices/disk"):
+            if disk is not seed and disk.get("device", "disk") == "disk" and disk.findtext("serial") == wanted:
+                return disk
+        return None
 
     @abc.abstractmethod
     def undefine_flags(self, lib: t.Any) -> int:
@@ -124,15 +157,69 @@ class Xen(Dialect):
         return int(lib.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
 
 
+class Lxc(Dialect):
+    hypervisor = "lxc"
+    scheme = "lxc"
+    prefix = ""
+    tells_hypervisor = "lxc"
+    reconnects = False
+    offline_migration = False
+    saves_paused = False
+    starts_paused = False
+    unplugs = True
+    renames = False
+    disk_suffix = SUFFIX
+
+    def nic(self, nic: NicSpec) -> ET.Element:
+        return _lxc_xml.nic_element(nic)
+
+    def disk(self, name: str, path: str, target: str) -> ET.Element:
+        return _lxc_xml.disk_element(name, path)
+
+    def put_seed(self, domain: ET.Element, path: str | None) -> None:
+        """There is none: the root disk holds what the first boot is told."""
+
+    def shutdown_flags(self, lib: t.Any) -> int:
+        return int(lib.VIR_DOMAIN_SHUTDOWN_INITCTL)
+
+    def ask(self, domain: t.Any, lib: t.Any) -> None:
+        """Through init's pipe where there is one. systemd of today has none, and takes a signal for the same wish."""
+        try:
+            domain.shutdownFlags(self.shutdown_flags(lib))
+        except lib.libvirtError as error:
+            if error.get_error_code() != lib.VIR_ERR_OPERATION_UNSUPPORTED:
+                raise
+            domain.sendProcessSignal(1, _SYSTEMD_POWEROFF)
+
+    def undefine_flags(self, lib: t.Any) -> int:
+        """libvirt keeps nothing more of a container, and refuses flags."""
+        return 0
+
+    def set_vcpus(self, domain: ET.Element, vcpus: int) -> None:
+        _lxc_xml.set_processors(domain, vcpus)
+
+    def plug(self, domain: t.Any, vcpus: int, lib: t.Any) -> None:
+        limits = {"vcpu_period": PERIOD, "vcpu_quota": PERIOD * vcpus}
+        domain.setSchedulerParametersFlags(limits, lib.VIR_DOMAIN_AFFECT_LIVE)
+
+    def find_disk(self, domain: ET.Element, name: str) -> ET.Element | None:
+        for found in domain.findall("devices/filesystem"):
+            target = found.find("target")
+            if target is not None and target.get("dir") == mount_of(name):
+                return found
+        return None
+
+
 KVM: Dialect = Kvm()
+LXC: Dialect = Lxc()
 XEN: Dialect = Xen()
 #: By the word that definitions use.
-DIALECTS = {dialect.hypervisor: dialect for dialect in (KVM, XEN)}
+DIALECTS = {dialect.hypervisor: dialect for dialect in (KVM, XEN, LXC)}
 
 
 def dialect_of(domain_type: str) -> Dialect:
     """The dialect of a domain whose XML begins <domain type='...'>."""
-    return XEN if domain_type == "xen" else KVM
+    return DIALECTS.get(domain_type, KVM)
 
 
 def find_seed(domain: ET.Element) -> ET.Element | None:

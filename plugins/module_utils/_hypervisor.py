@@ -7,16 +7,17 @@ from __future__ import annotations
 
 import typing as t
 
-from . import _xen
+from . import _lxc, _xen
 from ._driver import DriverError
 from ._kvm import KvmDriver, Options
 from ._kvm_connection import DEFAULT_URI
+from ._lxc import LxcDriver
 from ._paths import STATE_DIR
 from ._xen import XenDriver
 
 #: As in the doc fragment `hypervisor`.
 ARGUMENTS: dict[str, dict[str, t.Any]] = {
-    "hypervisor": {"type": "str", "choices": ["kvm", "xen"], "default": "kvm"},
+    "hypervisor": {"type": "str", "choices": ["kvm", "xen", "lxc"], "default": "kvm"},
     "uri": {"type": "str"},
     "state_dir": {"type": "path", "default": STATE_DIR},
     "emulation": {"type": "str", "choices": ["auto", "refuse"], "default": "auto"},
@@ -34,6 +35,7 @@ class _Way(t.NamedTuple):
 _WAYS = {
     "kvm": _Way(KvmDriver, DEFAULT_URI, ("QEMU", "TEST")),
     "xen": _Way(XenDriver, _xen.URI, ("XEN",)),
+    "lxc": _Way(LxcDriver, _lxc.URI, ("LXC",)),
 }
 
 

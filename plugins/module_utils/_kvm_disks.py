@@ -11,10 +11,13 @@ import pathlib
 import shutil
 import stat
 import subprocess
+import typing as t
 
+from . import _lxc_disk
 from ._driver import DriverError
 from ._files import whole
 from ._kvm_world import Phase, Plan, World, chain
+from ._lxc_disk import SUFFIX
 from ._paths import build_of, build_path, disk_path
 from ._qcow2 import read_header
 from ._spec import DiskSpec, GuestSpec
@@ -28,7 +31,8 @@ def size_wanted(disk: DiskSpec) -> int:
 
 
 def path_of(world: World, spec: GuestSpec, disk: DiskSpec) -> str:
-    return disk_path(world.pool_directory(spec, disk), spec.cluster, spec.name, disk.name)
+    directory, suffix = world.pool_directory(spec, disk), world.platform.dialect.disk_suffix
+    return disk_path(directory, spec.cluster, spec.name, disk.name, suffix)
 
 
 def require_tools(spec: GuestSpec) -> None:
@@ -66,8 +70,14 @@ def backing_of(world: World, spec: GuestSpec, disk: DiskSpec) -> str | None:
     return path
 
 
-def build_under(path: str | None) -> str | None:
-    """The build that a disk file stands on, through snapshots; None where it stands on none."""
+def build_under(path: str | None, known: t.Iterable[str | None] = ()) -> str | None:
+    """The build that a disk file stands on, through snapshots; None where it stands on none.
+
+    A container's root stands on nothing, but tells the beginning of its build's id: the one of `known` that begins so.
+    """
+    header = read_header(path) if path and path.endswith(SUFFIX) else None
+    if header is not None and header.stamp is not None:
+        return next((build for build in known if build and build.startswith(header.stamp)), header.stamp)
     return next((build for build in map(build_of, chain(path)[1:]) if build), None)
 
 
@@ -102,9 +112,16 @@ def plan_creation(plan: Plan, disk: DiskSpec, path: str) -> None:
     """A step that makes a disk file, on a build that was checked."""
     require_tools(plan.spec)
     backing = backing_of(plan.world, plan.spec, disk)
-    run = functools.partial(create, path, size_wanted(disk), backing, plan.spec.name)
+    run = maker(path, size_wanted(disk), backing, plan.spec.name)
     plan.add(Phase.PREPARE, f"create disk {disk.name}", run)
     plan.written.add(pathlib.Path(path).parent)
+
+
+def maker(path: str, size: int, backing: str | None, guest: str) -> t.Callable[[], None]:
+    """What makes a disk file, by the kind that its name tells."""
+    if path.endswith(SUFFIX):
+        return functools.partial(_lxc_disk.create, path, size, backing, build_of(backing), guest)
+    return functools.partial(create, path, size, backing, guest)
 
 
 def create(path: str, size: int, backing: str | None, guest: str) -> None:
@@ -123,6 +140,9 @@ def create(path: str, size: int, backing: str | None, guest: str) -> None:
 
 def grow(path: str, size: int, guest: str) -> None:
     """Grow the file of a guest that is off; one that runs is grown through libvirt. Never shrinks."""
+    if path.endswith(SUFFIX):
+        _lxc_disk.grow(path, size, guest)
+        return
     header = read_header(path)
     if header is not None and header.size < size:
         _qemu_img(["qemu-img", "resize", "-q", "-f", "qcow2", path, str(size)], guest, f"grow {path}")

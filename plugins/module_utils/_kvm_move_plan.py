@@ -13,6 +13,7 @@ import os
 import pathlib
 import typing as t
 
+from ._dialect import dialect_of
 from ._driver import Capability, DriverError, Mark, MoveRequest, Seen
 from ._kvm_connection import told
 from ._kvm_domain import running_xml
@@ -199,6 +200,7 @@ def _way(request: MoveRequest, seen: Seen) -> tuple[bool, bool, tuple[str, ...],
 
 
 def _disks(request: MoveRequest, seen: Seen, pools: t.Mapping[str, str]) -> tuple[tuple[DiskPlan, ...], list[str]]:
+    suffix = dialect_of(t.cast(Native, seen.native).config.domain_type).disk_suffix
     spec = request.spec
     wanted = {disk.name: disk for disk in spec.disks}
     plans, reasons = [], []
@@ -208,7 +210,7 @@ def _disks(request: MoveRequest, seen: Seen, pools: t.Mapping[str, str]) -> tupl
         if (
             disk is None
             or directory is None
-            or entry["path"] != disk_path(directory, spec.cluster, spec.name, disk.name)
+            or entry["path"] != disk_path(directory, spec.cluster, spec.name, disk.name, suffix)
         ):
             where = entry["path"] or "not a file"
             reasons.append(
@@ -216,7 +218,7 @@ def _disks(request: MoveRequest, seen: Seen, pools: t.Mapping[str, str]) -> tupl
                 " has left the definition"
             )
         elif entry["size"] is None:
-            reasons.append(f"disk {disk.name}: {entry['path']} cannot be read as qcow2")
+            reasons.append(f"disk {disk.name}: {entry['path']} cannot be read as {suffix[1:]}")
         elif entry["backing"] and not build_of(entry["backing"]):
             reasons.append(
                 f"disk {disk.name}: it stands on {entry['backing']}, which is no build: commit its snapshots"

@@ -32,6 +32,11 @@ def plan_name(plan: Plan, seen: Seen) -> None:
         return
     plan.difference.compare("name", old, spec.name, effect=RESTART if plan.active else LIVE)
     _refuse(plan, seen)
+    if not plan.world.platform.simulator and not plan.world.platform.dialect.renames:
+        raise plan.error(
+            f"name: libvirt cannot rename a {plan.world.platform.hypervisor} guest: take `renamed_from` back, or"
+            f" move its disk by hand (virsh dumpxml {seen.name})"
+        )
     if plan.active:
         return
     renamed = _renamed_files(plan)

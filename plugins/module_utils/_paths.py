@@ -4,7 +4,7 @@
 """Where the files of guests lie on a HostOS. Whatever is not named like this is not ours and is never removed.
 
 <pool>/builds/<build_id>.qcow2           a build: read-only, under many overlays
-<pool>/<cluster>/<guest>-<disk>.qcow2    a guest's disk
+<pool>/<cluster>/<guest>-<disk>.qcow2    a guest's disk; .raw for a container
 <pool>/<cluster>/<guest>-seed.iso        what its first boot is told (in the pool of the root disk)
 <pool>/<cluster>/<guest>.claim.json      whose the disks are while no domain says so (beside the root disk)
 """
@@ -18,14 +18,15 @@ STATE_DIR = "/var/lib/oscarv-host"
 
 _BUILD = re.compile(r"^([0-9a-f]{64})\.qcow2$")
 _CLAIM = ".claim.json"
+_DISKS = (".qcow2", ".raw")
 
 
 def cluster_dir(pool_path: str, cluster: str) -> pathlib.Path:
     return pathlib.Path(pool_path) / cluster
 
 
-def disk_path(pool_path: str, cluster: str, guest: str, disk: str) -> str:
-    return str(cluster_dir(pool_path, cluster) / f"{guest}-{disk}.qcow2")
+def disk_path(pool_path: str, cluster: str, guest: str, disk: str, suffix: str = ".qcow2") -> str:
+    return str(cluster_dir(pool_path, cluster) / f"{guest}-{disk}{suffix}")
 
 
 def seed_path(pool_path: str, cluster: str, guest: str) -> str:
@@ -60,6 +61,6 @@ def disk_name_of(path: str | None, cluster: str, guest: str) -> str | None:
         return None
     pure = pathlib.PurePosixPath(path)
     prefix = f"{guest}-"
-    if pure.parent.name != cluster or pure.suffix != ".qcow2" or not pure.name.startswith(prefix):
+    if pure.parent.name != cluster or pure.suffix not in _DISKS or not pure.name.startswith(prefix):
         return None
     return pure.stem[len(prefix) :] or None

@@ -14,6 +14,8 @@ import os
 import stat
 import struct
 
+from ._lxc_disk import SUFFIX, stamp
+
 _MAGIC = b"QFI\xfb"
 _HEADER = struct.Struct(">4sIQIIQ")
 #: Where version 3 has its incompatible features, the bit of them that says that the next byte counts, and that byte.
@@ -29,10 +31,11 @@ class Header:
     size: int
     backing: str | None
     compression: int = ZLIB
+    stamp: str | None = None  #: of a container's disk, see _lxc_disk.stamp
 
 
 def read_header(path: str) -> Header | None:
-    """The header of a qcow2 file; None where there is no file or it is not a (whole) qcow2 header."""
+    """The header of a qcow2 file, or as much of one as a container's disk has; None where there is neither."""
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
@@ -40,6 +43,9 @@ def read_header(path: str) -> Header | None:
     try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             return None
+        if path.endswith(SUFFIX):
+            found = stamp(handle)
+            return Header(os.fstat(handle).st_size, None, stamp=found) if found else None
         data = os.pread(handle, _HEADER.size, 0)
         if len(data) < _HEADER.size:
             return None

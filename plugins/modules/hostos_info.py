@@ -55,20 +55,20 @@ hostos:
   type: dict
   contains:
     hypervisor:
-      description: V(kvm) or V(xen), or null where no hypervisor answers.
+      description: V(kvm), V(xen) or V(lxc), or null where no hypervisor answers.
       type: str
     hypervisor_reason:
       description: Why no hypervisor answers.
       type: str
     versions:
-      description: Versions of C(os), C(kernel) and, where there is a hypervisor, of C(libvirt) and of C(qemu) or C(xen).
+      description: Versions of C(os), C(kernel) and, where there is a hypervisor, of C(libvirt) and of C(qemu), C(xen) or C(lxc).
       type: dict
     capacity:
       description: Logical processors (C(vcpus)), bytes of memory (C(memory)), and bytes that guests may have on local pools (C(disk)).
       type: dict
       sample: {vcpus: 32, memory: 67108864000, disk: 1099511627776}
     acceleration:
-      description: V(kvm) works, V(xen) is Xen, V(tcg) emulates, V(none) means that there is nothing to run guests.
+      description: V(kvm) works, V(xen) is Xen, V(lxc) runs containers, V(tcg) emulates, V(none) means that there is nothing to run guests.
       type: str
     acceleration_reason:
       description: How that was found out.
