@@ -9,18 +9,22 @@ The files `_kvm_*` hold what both share, which is nearly everything; here is whe
 from __future__ import annotations
 
 import abc
+import time
 import typing as t
 import xml.etree.ElementTree as ET
 
 from . import _kvm_xml, _lxc_xml, _xen_xml
+from ._driver import DriverError
 from ._kvm_parse import serial_of
 from ._kvm_xml import element
 from ._lxc_disk import SUFFIX
 from ._lxc_parse import PERIOD, mount_of
+from ._lxc_process import is_heard, power_off_systemd, processes_of
 from ._spec import NicSpec
 
-#: systemd's SIGRTMIN+4, "power off", as the kernel counts (SIGRTMIN is 34 for glibc, real-time signals begin at 32).
-_SYSTEMD_POWEROFF = 38
+#: How often a container is started that libvirt loses sight of, seconds until it has connected to it, and until it has
+#: heard that one has ended.
+_STARTS, _HEARD, _NEWS = 3, 3.0, 2.0
 
 
 class Dialect(abc.ABC):
@@ -62,6 +66,14 @@ class Dialect(abc.ABC):
     def ask(self, domain: t.Any, lib: t.Any) -> None:
         """Ask a guest to shut down."""
         domain.shutdownFlags(self.shutdown_flags(lib))
+
+    def start(self, domain: t.Any, flags: int) -> None:
+        """Start a guest of this HostOS."""
+        domain.createWithFlags(flags)
+
+    def has_ended(self, domain: t.Any) -> bool:
+        """Whether a guest of this HostOS does not run any more."""
+        return not domain.isActive()
 
     def set_vcpus(self, domain: ET.Element, vcpus: int) -> None:
         """Say in a persistent configuration how many of its vCPUs a guest is given."""
@@ -183,13 +195,32 @@ class Lxc(Dialect):
         return int(lib.VIR_DOMAIN_SHUTDOWN_INITCTL)
 
     def ask(self, domain: t.Any, lib: t.Any) -> None:
-        """Through init's pipe where there is one. systemd of today has none, and takes a signal for the same wish."""
-        try:
+        """systemd takes a signal for it; another init is asked through its pipe."""
+        if not power_off_systemd(domain.UUIDString()):
             domain.shutdownFlags(self.shutdown_flags(lib))
-        except lib.libvirtError as error:
-            if error.get_error_code() != lib.VIR_ERR_OPERATION_UNSUPPORTED:
-                raise
-            domain.sendProcessSignal(1, _SYSTEMD_POWEROFF)
+
+    def start(self, domain: t.Any, flags: int) -> None:
+        """Again where libvirt has lost sight of it at once: nothing has happened in it yet."""
+        for _attempt in range(_STARTS):
+            domain.createWithFlags(flags)
+            if _within(_HEARD, lambda: is_heard(domain.name()) or not processes_of(domain.UUIDString())):
+                return
+            domain.destroy()
+        raise DriverError(
+            f"guest {domain.name()}: started {_STARTS} times, and each time libvirt lost sight of it: see"
+            f" /var/log/libvirt/lxc/{domain.name()}.log; restarting libvirtd may help"
+        )
+
+    def has_ended(self, domain: t.Any) -> bool:
+        """libvirt may not know; it is told then."""
+        if not domain.isActive():
+            return True
+        if processes_of(domain.UUIDString()):
+            return False
+        if _within(_NEWS, lambda: not domain.isActive()):
+            return True
+        domain.destroy()
+        return True
 
     def undefine_flags(self, lib: t.Any) -> int:
         """libvirt keeps nothing more of a container, and refuses flags."""
@@ -220,6 +251,15 @@ DIALECTS = {dialect.hypervisor: dialect for dialect in (KVM, XEN, LXC)}
 def dialect_of(domain_type: str) -> Dialect:
     """The dialect of a domain whose XML begins <domain type='...'>."""
     return DIALECTS.get(domain_type, KVM)
+
+
+def _within(seconds: float, condition: t.Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def find_seed(domain: ET.Element) -> ET.Element | None:

@@ -143,11 +143,12 @@ def shut_down(plan: MovePlan, clock: Clock, patience: float) -> None:
     """Ask the guest to power off and wait; DriverError if it does not within `patience` seconds."""
     domain = plan.domain
     end = time.monotonic() + patience
-    if plan.config.domain_type == LXC.hypervisor:
-        LXC.ask(domain, require_libvirt())
+    dialect = dialect_of(plan.config.domain_type)
+    if dialect is LXC:
+        dialect.ask(domain, require_libvirt())
     else:
         domain.shutdown()
-    while domain.isActive():
+    while not dialect.has_ended(domain):
         clock.check(plan.guest)
         if time.monotonic() >= end:
             raise DriverError(

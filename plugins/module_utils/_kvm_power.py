@@ -116,7 +116,8 @@ def start(plan: Plan, paused: bool) -> None:
     domain = lookup(plan)
     with told(plan.spec.name, "start it"):
         try:
-            domain.createWithFlags(lib.VIR_DOMAIN_START_PAUSED if paused and from_begin else 0)
+            flags = lib.VIR_DOMAIN_START_PAUSED if paused and from_begin else 0
+            plan.world.platform.dialect.start(domain, flags)
         except lib.libvirtError:
             if not domain.isActive():  # else a run that was killed had asked for it, and libvirt went on
                 raise
@@ -205,7 +206,7 @@ def _stopped_in_time(plan: Plan, domain: t.Any, seconds: float) -> bool:
     ask_at = time.monotonic()
     while True:
         with told(plan.spec.name, "see whether it stopped"):
-            if not domain.isActive():
+            if plan.world.platform.dialect.has_ended(domain):
                 return True
         now = time.monotonic()
         if now >= deadline:

@@ -9,10 +9,14 @@ memory is a limit, its vCPUs are a share of processor time, and its disk a file 
 
 from __future__ import annotations
 
+import dataclasses
 import functools
+import typing as t
 
+from ._driver import Observation, Seen
 from ._kvm import KvmDriver, Options
-from ._lxc_platform import LxcPlatform, processes_of
+from ._lxc_platform import LxcPlatform
+from ._lxc_process import processes, processes_of
 
 __all__ = ["URI", "LxcDriver", "Options"]
 
@@ -28,6 +32,25 @@ class LxcDriver(KvmDriver):
     def platform(self) -> LxcPlatform:
         return LxcPlatform(self.connection, self.options.state_dir, self.options.emulation)
 
+    def observe_all(self) -> Observation:
+        observation = super().observe_all()
+        running = processes()
+        guests = {uuid: _as_it_is(seen, running) for uuid, seen in observation.guests.items()}
+        found = dataclasses.replace(observation, guests=guests)
+        self.world = dataclasses.replace(self._seen_world(), observation=found)
+        return found
+
+    def observe_one(self, uuid: str) -> Seen | None:
+        seen = super().observe_one(uuid)
+        return _as_it_is(seen, processes()) if seen is not None else None
+
     def strays(self, uuid: str) -> list[int]:
         """What runs of a container here, whether or not libvirt knows."""
         return processes_of(uuid)
+
+
+def _as_it_is(seen: Seen, running: t.Container[str]) -> Seen:
+    """A container that libvirt believes to run and that has no process has crashed, as far as libvirt goes."""
+    if seen.state in ("running", "paused") and seen.uuid not in running:
+        return dataclasses.replace(seen, state="crashed")
+    return seen

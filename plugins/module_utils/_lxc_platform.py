@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import os
-import pathlib
 import platform
 import typing as t
 import xml.etree.ElementTree as ET
@@ -99,16 +98,3 @@ class LxcPlatform(Platform):
     @property
     def missing(self) -> t.Mapping[str, str]:
         return MISSING
-
-
-def processes_of(uuid: str, proc: str = "/proc") -> list[int]:
-    """Process ids of every init that libvirt started for this container: it gives each the uuid to see."""
-    needle = b"LIBVIRT_LXC_UUID=" + uuid.encode()
-    found = []
-    for path in pathlib.Path(proc).glob("[0-9]*/environ"):
-        try:
-            if needle in path.read_bytes().split(b"\0"):
-                found.append(int(path.parent.name))
-        except OSError:  # ended meanwhile
-            continue
-    return found
