@@ -12,7 +12,7 @@ import typing as t
 
 from . import _kvm_move_report as report
 from ._driver import DriverError, MoveRequest, MoveResult
-from ._hypervisor import open_driver
+from ._hypervisor import open_libvirt
 from ._kvm_connection import require_libvirt
 from ._kvm_move import NotMoved, Scene, act, already, look
 from ._kvm_move_plan import MovePlan, Refused
@@ -28,7 +28,7 @@ def run(params: Params, *, check: bool) -> dict[str, t.Any]:
     """What the module returns. Raises DriverError only where nothing at all could be looked at."""
     requests = _requests(params)
     actions = _actions(params)
-    driver = open_driver(params, shutdown_timeout=params["shutdown_timeout"])
+    driver = open_libvirt(params, shutdown_timeout=params["shutdown_timeout"])
     try:
         with contextlib.ExitStack() as stack:
             if not check:

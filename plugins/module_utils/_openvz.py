@@ -11,6 +11,7 @@ import typing as t
 from . import _vz_argv as argv
 from ._driver import CAPABILITIES, Capability, Change, Driver, DriverError, MoveRequest, MoveResult, Observation, Seen
 from ._errors import StepFailed
+from ._hostos import Acceleration
 from ._tombstone import Tombstones
 from ._vz_dialect import read_dialect
 from ._vz_ids import ctid_of
@@ -24,6 +25,7 @@ __all__ = ["OpenVzDriver", "Options"]
 
 _NOT_WRITTEN = "the driver openvz does not do this yet"
 _CANNOT: dict[str, str] = {
+    "save": "memory is not saved: checkpoints were never seen",
     "live_disk": "a container has the root disk only",
     "cold_move": _NOT_WRITTEN,
     "live_move": _NOT_WRITTEN,
@@ -52,6 +54,20 @@ class OpenVzDriver(Driver):
         if not self.tools.dialect.legacy:
             found["define"] = Capability(False, f"vzctl {self.tools.dialect.version}: only legacy (4) so far")
         return found
+
+    @property
+    def pools(self) -> dict[str, str]:
+        """Name -> directory of the pools in which builds lie."""
+        return self.options.pools
+
+    @property
+    def acceleration(self) -> Acceleration:
+        """Whether containers run here."""
+        return Acceleration("openvz", f"vzctl {self.tools.dialect.version} answers")
+
+    def capacity(self) -> dict[str, int]:
+        """The machine's own files tell."""
+        return {}
 
     def versions(self) -> dict[str, str]:
         return {"vzctl": self.tools.dialect.version}

@@ -12,9 +12,11 @@ import pathlib
 
 from . import _seed as seeds
 from . import _vz_argv as argv
+from . import _vz_template
 from ._difference import Difference, redacted
 from ._driver import Mark, Unsupported
 from ._files import remove, whole
+from ._paths import build_path
 from ._spec import GuestSpec
 from ._vz_conf import read_conf
 from ._vz_mark import describe, read_mark
@@ -124,8 +126,22 @@ def _template(plan: Plan) -> str:
         )
     name = options.template(build_id)
     cache = options.template_dir
-    if build_id not in options.builds_expected and not any((cache / f"{name}.tar{end}").exists() for end in _SUFFIXES):
-        raise plan.error(f"template {name}.tar.gz is not in {cache}: put the build there (oscarv.virt.image)")
+    if any((cache / f"{name}.tar{end}").exists() for end in _SUFFIXES):
+        return name
+    pool = plan.spec.root.pool
+    if pool not in options.pools:
+        raise plan.error(
+            f"disks.root.pool: found {pool!r}; pools of this HostOS: {', '.join(sorted(options.pools))}: run"
+            " oscarv.virt.hostos"
+        )
+    build = options.path(build_path(options.pools[pool], build_id))
+    if build_id not in options.builds_expected and not build.exists():
+        raise plan.error(
+            f"template {name}.tar.gz is not in {cache}, and neither is the build at {build} that it is made from: run"
+            " oscarv.virt.deploy, which brings it"
+        )
+    make = functools.partial(_vz_template.make, str(build), cache / f"{name}{_vz_template.SUFFIX}", plan.spec.name)
+    plan.add(Phase.DEFINE, "make template", make)
     return name
 
 
@@ -177,7 +193,8 @@ def _write_seed(plan: Plan, private: pathlib.Path) -> None:
     for left in place.iterdir():
         left.unlink()
     place.rmdir()
-    assert spec.seed is not None
+    if spec.seed is None:  # plan_seed looks for it
+        return
     directory = _inside(plan, private, _SEED)
     for name, text in seeds.documents(spec, spec.seed, key).items():
         path = directory / name

@@ -102,7 +102,8 @@ def _compare(plan: Plan) -> None:
         plan.add(Phase.DEFINE, "configure", functools.partial(_set, plan, want))
     private = plan.world.options.path(plan.native.private)
     seed = seed_of(private)
-    if spec.first_contact and seed is not None:
+    reached = spec.first_contact or spec.name in plan.world.options.contacted
+    if reached and seed is not None:
         plan.difference.compare("seed", str(seed), None)
         plan.add(Phase.PREPARE, "delete seed", functools.partial(delete_seed, seed))
     elif mark.host_key is None and not spec.first_contact and not plan.native.active:

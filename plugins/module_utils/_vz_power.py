@@ -52,10 +52,11 @@ def start(plan: Plan) -> None:
 
 def stop(plan: Plan) -> None:
     """vzctl asks the container to halt, and kills it itself after its STOP_TIMEOUT (120 s)."""
+    options = plan.world.options
     try:
-        plan.run(argv.stop(plan.ctid))
+        plan.run(argv.stop(plan.ctid, fast=options.force_stop and options.shutdown_timeout <= 0))
     except VzError:
-        if not plan.world.options.force_stop:
+        if not options.force_stop:
             raise
         plan.run(argv.stop(plan.ctid, fast=True))
     _expect(plan, "vzctl stop", "stopped", "mounted", "absent")

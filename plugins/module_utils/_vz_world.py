@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import json
 import pathlib
 import typing as t
 
@@ -20,6 +21,10 @@ from ._vz_paused import Paused
 from ._vz_run import Tools
 from ._vz_settings import Tuning
 
+#: What role hostos_openvz writes into the state directory, and what holds without it.
+POOLS = "pools.json"
+_POOLS = {"local": "/var/lib/oscarv"}
+
 
 @dataclasses.dataclass(frozen=True)
 class Options:
@@ -30,6 +35,8 @@ class Options:
     template_prefix: str = "debian"  #: vzctl takes a template's name up to the first dash for its distribution
     remove_disks: bool = False
     force_stop: bool = False
+    shutdown_timeout: float = 120.0  #: seconds; vzctl has a limit of its own, so only 0 counts: do not ask
+    contacted: frozenset[str] = frozenset()  #: names of guests whose seed may be deleted
     builds_expected: frozenset[str] = frozenset()  #: in check mode: builds that a run would have fetched before
     host_keys_private: t.Mapping[str, str] = dataclasses.field(default_factory=dict, repr=False)
     tuning: Tuning = Tuning()
@@ -37,6 +44,15 @@ class Options:
     @property
     def conf_dir(self) -> pathlib.Path:
         return self.path("/etc/vz/conf")
+
+    @property
+    def pools(self) -> dict[str, str]:
+        """Name -> directory, as role hostos_openvz has noted them: where builds are put."""
+        try:
+            text = (pathlib.Path(self.state_dir) / POOLS).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return dict(_POOLS)
+        return {str(name): str(path) for name, path in json.loads(text).items()}
 
     @property
     def template_dir(self) -> pathlib.Path:

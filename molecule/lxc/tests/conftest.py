@@ -31,7 +31,11 @@ class Cluster:
     definition = FOLDER / "lxc.oscarv.yml"
 
     def read(self) -> dict[str, t.Any]:
-        return yaml.safe_load(self.definition.read_text())
+        data = yaml.safe_load(self.definition.read_text())
+        for partition in data["partitions"].values():  # PyYAML takes the key `on` for a boolean
+            if True in partition:
+                partition["on"] = partition.pop(True)
+        return data
 
     def change(self, name: str = "workers", **keys: t.Any) -> None:
         """Set keys of a partition; None takes a key away."""
