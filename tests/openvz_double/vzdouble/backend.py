@@ -107,10 +107,14 @@ class Recording(Backend):
 
 
 def backend() -> Backend:
-    name = os.environ.get("OPENVZ_DOUBLE_BACKEND", "")
+    name = os.environ.get("OPENVZ_DOUBLE_BACKEND", "lxc")
     if name == "recording":
         return Recording()
-    raise SystemExit(f"openvz double: OPENVZ_DOUBLE_BACKEND is {name!r}; there is: recording")
+    if name == "lxc":
+        from .lxc import Lxc  # it is built on this file
+
+        return Lxc()
+    raise SystemExit(f"openvz double: OPENVZ_DOUBLE_BACKEND is {name!r}; there are: lxc, recording")
 
 
 def remove_tree(path: t.Any) -> None:

@@ -13,6 +13,8 @@ NAMES_DIR = "/etc/vz/names"
 GLOBAL_CONF = "/etc/vz/vz.conf"
 FAULTS = "/etc/vz/double.faults"
 PROC = "/proc/vz"
+#: Where /proc/vz lies on a lab HostOS.
+KERNEL = "/var/lib/openvz-double"
 
 #: What vz.conf says where it says nothing.
 DEFAULTS = {
@@ -27,7 +29,11 @@ DEFAULTS = {
 
 
 def real(path: str) -> pathlib.Path:
-    return pathlib.Path(os.environ.get("OPENVZ_DOUBLE_ROOT", "") + path)
+    """Nobody can make files in /proc: what the kernel would show there lies in a folder of its own."""
+    root = os.environ.get("OPENVZ_DOUBLE_ROOT", "")
+    if not root and path.startswith("/proc/"):
+        root = KERNEL
+    return pathlib.Path(root + path)
 
 
 def conf_path(ctid: int) -> str:

@@ -248,7 +248,8 @@ def test_refusals_before_anything_changes(host: HostOS) -> None:
 
     refused(spec(firmware="uefi"), "no firmware")
     refused(spec(first_contact=True), "recreate: true")
-    refused(spec(disks=[{"name": "root", "size": 2**30, "pool": "p", "build_id": "cd" * 32}]), "not in")
+    refused(spec(disks=[{"name": "root", "size": 2**30, "pool": "local", "build_id": "cd" * 32}]), "not in")
+    refused(spec(disks=[{"name": "root", "size": 2**30, "pool": "p", "build_id": "cd" * 32}]), "pools of this HostOS")
     refused(spec(disks=[{"name": "root", "size": 2**30, "pool": "p"}]), "build_id")
     host.private.mkdir(parents=True)
     refused(spec(), "nothing says that it belongs to this guest")
