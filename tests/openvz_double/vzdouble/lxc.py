@@ -115,7 +115,8 @@ def limits(conf: t.Mapping[str, str]) -> dict[str, str]:
         found["memory.limit_in_bytes"] = str(int(pages) * PAGE)
     elif pages[:-1].isdigit() and pages[-1] in "KMG":
         found["memory.limit_in_bytes"] = str(int(pages[:-1]) * 2 ** (10 * ("KMG".index(pages[-1]) + 1)))
-    shares = [int(conf[key]) * unit for key, unit in (("CPUS", 100), ("CPULIMIT", 1)) if conf.get(key, "0").isdigit()]
+    given = {key: conf.get(key, "") for key in ("CPUS", "CPULIMIT")}
+    shares = [int(given[key]) * unit for key, unit in (("CPUS", 100), ("CPULIMIT", 1)) if given[key].isdigit()]
     percent = min((share for share in shares if share > 0), default=0)
     if percent:
         found["cpu.cfs_period_us"] = str(PERIOD)
