@@ -39,6 +39,8 @@ SUITES: dict[str, tuple[str, float]] = {
     "kvm": ("tools/molecule kvm", 30),
     "demo": ("tools/demo", 20),
     "xen": ("tools/molecule xen", 90),
+    "lxc": ("tools/molecule lxc", 30),
+    "openvz": ("tools/molecule openvz", 30),
     "long": ("python -m pytest tests/integration -m long", 120),
 }
 #: Those that need little but a processor.
@@ -49,7 +51,7 @@ ALONE = {"demo"}
 YIELD = "renice -n 19 $$ >/dev/null; echo 19 2>/dev/null >/proc/self/autogroup || true; "
 GROUPS: dict[str, list[str]] = {
     "check": ["lint", "unit"],
-    "test": [name for name in SUITES if name not in ("long", "xen")],
+    "test": [name for name in SUITES if name not in ("long", "xen", "lxc", "openvz")],
     "long": ["long"],
 }
 

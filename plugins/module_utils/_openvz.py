@@ -24,7 +24,8 @@ from ._vz_world import Options, Plan, World
 __all__ = ["OpenVzDriver", "Options"]
 
 _NOT_WRITTEN = "the driver openvz does not do this yet"
-_CANNOT: dict[str, str] = {
+#: Capability -> why no container has it, or not yet.
+CANNOT: dict[str, str] = {
     "save": "memory is not saved: checkpoints were never seen",
     "live_disk": "a container has the root disk only",
     "cold_move": _NOT_WRITTEN,
@@ -50,7 +51,7 @@ class OpenVzDriver(Driver):
         self.world: World | None = None
 
     def capabilities(self) -> dict[str, Capability]:
-        found = {name: Capability(name not in _CANNOT, _CANNOT.get(name, "")) for name in CAPABILITIES}
+        found = {name: Capability(name not in CANNOT, CANNOT.get(name, "")) for name in CAPABILITIES}
         if not self.tools.dialect.legacy:
             found["define"] = Capability(False, f"vzctl {self.tools.dialect.version}: only legacy (4) so far")
         return found
