@@ -83,7 +83,10 @@ def test_processors_and_memory_change_while_it_runs(cluster: Cluster) -> None:
 
 
 def test_prune_and_teardown(cluster: Cluster) -> None:
-    cluster.change(members="ct1")
+    data = cluster.read()
+    del data["rules"]  # they name ct2
+    data["partitions"]["workers"]["members"] = "ct1"
+    cluster.write(data)
     cluster.play("deploy", "-e", "oscarv_prune=remove", "-e", "oscarv_remove_disks=true", "-e", "oscarv_confirm=mvz")
     assert sorted(running()) == ["ct1"]
     cluster.play("teardown", "-e", "oscarv_confirm=mvz")
