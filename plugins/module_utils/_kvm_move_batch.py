@@ -11,6 +11,7 @@ import dataclasses
 import typing as t
 
 from . import _kvm_move_report as report
+from . import _vz_move
 from ._driver import DriverError, MoveRequest, MoveResult
 from ._hypervisor import open_libvirt
 from ._kvm_connection import require_libvirt
@@ -28,6 +29,8 @@ def run(params: Params, *, check: bool) -> dict[str, t.Any]:
     """What the module returns. Raises DriverError only where nothing at all could be looked at."""
     requests = _requests(params)
     actions = _actions(params)
+    if params["hypervisor"] == "openvz":
+        return _vz_move.run(params, requests, actions, check=check)
     driver = open_libvirt(params, shutdown_timeout=params["shutdown_timeout"])
     try:
         with contextlib.ExitStack() as stack:

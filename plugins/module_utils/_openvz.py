@@ -23,14 +23,13 @@ from ._vz_world import Options, Plan, World
 
 __all__ = ["OpenVzDriver", "Options"]
 
-_NOT_WRITTEN = "the driver openvz does not do this yet"
+_COLD_ONLY = "vzmigrate --live was never seen, and the driver does not ask for it; `cold` works"
 #: Capability -> why no container has it, or not yet.
 CANNOT: dict[str, str] = {
     "save": "memory is not saved: checkpoints were never seen",
     "live_disk": "a container has the root disk only",
-    "cold_move": _NOT_WRITTEN,
-    "live_move": _NOT_WRITTEN,
-    "live_move_local_disk": _NOT_WRITTEN,
+    "live_move": _COLD_ONLY,
+    "live_move_local_disk": _COLD_ONLY,
     "uefi": "a container has no firmware",
     "overlay": "a container gets a copy of its template",
 }
@@ -53,7 +52,8 @@ class OpenVzDriver(Driver):
     def capabilities(self) -> dict[str, Capability]:
         found = {name: Capability(name not in CANNOT, CANNOT.get(name, "")) for name in CAPABILITIES}
         if not self.tools.dialect.legacy:
-            found["define"] = Capability(False, f"vzctl {self.tools.dialect.version}: only legacy (4) so far")
+            lacking = Capability(False, f"vzctl {self.tools.dialect.version}: only legacy (4) so far")
+            found.update(define=lacking, cold_move=lacking)
         return found
 
     @property
@@ -109,7 +109,9 @@ class OpenVzDriver(Driver):
         return self.observe_one(plan.spec.uuid) if plan.todo else plan.seen
 
     def move(self, request: MoveRequest) -> MoveResult:
-        raise DriverError(f"guest {request.spec.name}: {_NOT_WRITTEN}; move it with kvm, or stop, copy and deploy it")
+        from . import _vz_move  # it is built on this file
+
+        return _vz_move.move(self, request, _vz_move.Far(request.target, request.target_address))
 
     def close(self) -> None:
         """There is no connection."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import typing as t
 
-from conftest import HOSTS, Cluster, changed, containers, machine, running
+from conftest import HOSTS, Cluster, changed, containers, identity, machine, running
 
 
 def assert_unchanged(cluster: Cluster) -> None:
@@ -80,6 +80,31 @@ def test_processors_and_memory_change_while_it_runs(cluster: Cluster) -> None:
         assert group("ct1", "memory", "memory.limit_in_bytes") == str(memory * 2**20)
         assert_unchanged(cluster)
     assert life("ct1") == before
+
+
+def test_a_live_move_is_refused_before_anything_changes(cluster: Cluster) -> None:
+    before = running()
+    said = cluster.play("migrate", "-e", "oscarv_select=ct1", "-e", f"oscarv_to={other(before['ct1'][0])}", fails=True)
+    assert "capability live_move is missing" in said
+    assert running() == before
+
+
+def test_a_cold_move(cluster: Cluster) -> None:
+    machine("ct1").check_output("sh -c 'echo kept > /root/data; sync'")
+    before = identity(cluster, "ct1")
+    (source,) = running()["ct1"]
+    cluster.play("migrate", "-e", "oscarv_select=ct1", "-e", f"oscarv_to={other(source)}", "-e", "oscarv_mode=cold")
+    assert running()["ct1"] == [other(source)]
+    cluster.play("deploy")  # waits for it
+    assert identity(cluster, "ct1") == before
+    assert "ct1" not in containers(source)
+    assert_unchanged(cluster)
+
+
+def test_evacuate(cluster: Cluster) -> None:
+    cluster.play("evacuate", "-e", "oscarv_hosts=node02", "-e", "oscarv_mode=cold")
+    assert running() == {"ct1": ["node01"], "ct2": ["node01"]}
+    cluster.play("deploy")
 
 
 def test_prune_and_teardown(cluster: Cluster) -> None:
