@@ -140,7 +140,7 @@ def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
         raise Refused(f"capability live_move is missing on this HostOS: {reason}")
     try:
         there = far.state(ctid_of(spec.uuid, driver.tools.dialect))
-    except Unsettled as error:
+    except DriverError as error:
         raise Refused(f"{error}: vzmigrate needs ssh from here to there; run oscarv.virt.hostos for both") from error
     if there != "absent":
         raise Refused(f"{request.target} has a container of its number ({there}): run oscarv.virt.settle")
