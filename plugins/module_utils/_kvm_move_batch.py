@@ -13,7 +13,7 @@ import typing as t
 from . import _kvm_move_report as report
 from . import _vz_move
 from ._driver import DriverError, MoveRequest, MoveResult
-from ._hypervisor import open_libvirt
+from ._hypervisor import open_libvirt as open_driver
 from ._kvm_connection import require_libvirt
 from ._kvm_move import NotMoved, Scene, act, already, look
 from ._kvm_move_plan import MovePlan, Refused
@@ -31,7 +31,7 @@ def run(params: Params, *, check: bool) -> dict[str, t.Any]:
     actions = _actions(params)
     if params["hypervisor"] == "openvz":
         return _vz_move.run(params, requests, actions, check=check)
-    driver = open_libvirt(params, shutdown_timeout=params["shutdown_timeout"])
+    driver = open_driver(params, shutdown_timeout=params["shutdown_timeout"])
     try:
         with contextlib.ExitStack() as stack:
             if not check:

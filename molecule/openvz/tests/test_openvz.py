@@ -13,6 +13,18 @@ import typing as t
 from conftest import HOSTS, Cluster, changed, containers, identity, machine, running
 
 
+LIBVIRT = """
+set -e
+mkdir -p /run/oscarv-proc; mount --rbind /proc /run/oscarv-proc; mount -t tmpfs tmpfs /proc
+for x in $(ls /run/oscarv-proc); do ln -s /run/oscarv-proc/$x /proc/$x; done; mkdir /proc/vz
+v="virsh -c openvz:///system"
+$v version; $v setvcpus 301 2; $v autostart 301; $v start 301
+echo STARTED $($v domstate 301)
+$v shutdown 301
+echo STOPPED $($v domstate 301)
+"""
+
+
 def assert_unchanged(cluster: Cluster) -> None:
     assert set(changed(cluster.play("deploy")).values()) == {0}
 
@@ -80,6 +92,24 @@ def test_processors_and_memory_change_while_it_runs(cluster: Cluster) -> None:
         assert group("ct1", "memory", "memory.limit_in_bytes") == str(memory * 2**20)
         assert_unchanged(cluster)
     assert life("ct1") == before
+
+
+def test_libvirts_own_openvz_driver_drives_the_double(cluster: Cluster) -> None:
+    """A client that nobody here wrote. It wants to see /proc/vz, which only a /proc of its own can have."""
+    host = machine("node01")
+    template = host.check_output("ls /vz/template/cache").split(".tar")[0]
+    host.check_output(f"vzctl create 301 --ostemplate {template} --name foreign")
+    try:
+        said = host.check_output("unshare --mount --propagation private sh -c %s", LIBVIRT)
+        assert "Running hypervisor: OpenVZ 4.11" in said
+        assert "STARTED running" in said and "STOPPED shut off" in said
+        conf = host.file("/etc/vz/conf/301.conf").content_string
+        assert 'CPUS="2"' in conf and 'ONBOOT="yes"' in conf
+        assert_unchanged(cluster)  # it is foreign to us
+        assert "301" in host.check_output("vzlist -a -H -o ctid")
+    finally:
+        host.run("vzctl stop 301 --fast")
+        host.check_output("vzctl destroy 301")
 
 
 def test_a_live_move_is_refused_before_anything_changes(cluster: Cluster) -> None:
