@@ -12,7 +12,6 @@ import typing as t
 
 from conftest import HOSTS, Cluster, changed, containers, identity, machine, running
 
-
 LIBVIRT = """
 set -e
 mkdir -p /run/oscarv-proc; mount --rbind /proc /run/oscarv-proc; mount -t tmpfs tmpfs /proc
