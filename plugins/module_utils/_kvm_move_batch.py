@@ -29,7 +29,7 @@ def run(params: Params, *, check: bool) -> dict[str, t.Any]:
     """What the module returns. Raises DriverError only where nothing at all could be looked at."""
     requests = _requests(params)
     actions = _actions(params)
-    if params["hypervisor"] == "openvz":
+    if params.get("hypervisor") == "openvz":
         return _vz_move.run(params, requests, actions, check=check)
     driver = open_driver(params, shutdown_timeout=params["shutdown_timeout"])
     try:
