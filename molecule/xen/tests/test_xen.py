@@ -76,8 +76,9 @@ def test_pause_and_resume(cluster: Cluster) -> None:
     boot = machine("wn1").check_output("cat /proc/sys/kernel/random/boot_id")
     cluster.change(state="paused")
     cluster.play("deploy")
-    states = [line.split()[4] for name in XEN for line in machine(name).check_output("xl list").splitlines()[2:]]
-    assert states and all("p" in state for state in states)
+    rows = [line.split() for name in XEN for line in machine(name).check_output("xl list").splitlines()]
+    states = {row[0]: row[4] for row in rows if row[0] in ("wn1", "wn2")}
+    assert len(states) == 2 and all("p" in state for state in states.values())
     assert_unchanged(cluster)
     cluster.change(state=None)
     cluster.play("deploy")

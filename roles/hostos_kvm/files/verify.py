@@ -16,7 +16,7 @@ import socket
 import subprocess
 import sys
 
-TIMEOUT = 10  # seconds
+TIMEOUT = 60  # seconds; an emulated HostOS that is busy has needed more than 10
 
 
 def libvirt_answers(address: str, scheme: str) -> str:

@@ -54,6 +54,12 @@ def menu_boots_xen(menu: str) -> bool:
     return bool(defaults) and "Xen" in defaults[-1]
 
 
+def menu_arguments(menu: str) -> str:
+    """What the first entry of GRUB's menu that loads the hypervisor starts it with."""
+    found = re.search(r"^\s*multiboot2?\s+\S*/xen-\S+ placeholder(.*)$", menu, re.MULTILINE)
+    return " ".join(re.sub(r"\$\{\w+\}", "", found[1]).split()) if found else ""
+
+
 def guests() -> list[str]:
     """Names of domains that run, dom0 left out. A dying one may be called "(null)"."""
     names = [line.split()[0] for line in output("xl", "list").splitlines()[1:] if line.strip()]
@@ -68,6 +74,7 @@ def holds(wanted: str, running: str) -> bool:
 def main() -> None:
     under_xen = read("/sys/hypervisor/type").strip() == "xen" and "control_d" in read("/proc/xen/capabilities")
     running = info().get("xen_commandline", "") if under_xen else ""
+    menu = read(MENU)
     answer: dict[str, t.Any] = {
         "architecture": platform.machine(),
         "grub": shutil.which("update-grub") is not None,
@@ -76,7 +83,8 @@ def main() -> None:
         "under_xen": under_xen,
         "command_line": running,
         "arguments_hold": holds(sys.argv[1], running),
-        "menu_boots_xen": menu_boots_xen(read(MENU)),
+        "menu_boots_xen": menu_boots_xen(menu),
+        "menu_holds": menu_boots_xen(menu) and menu_arguments(menu) == " ".join(sys.argv[1].split()),
         "guests": guests() if under_xen else [],
         "files": [path for path in FILES if pathlib.Path(path).exists()],
     }

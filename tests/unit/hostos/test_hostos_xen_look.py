@@ -49,6 +49,14 @@ def test_the_default_of_the_menu_is_read(look: t.Any, default: str, xen: bool) -
     assert look.menu_boots_xen("") is False
 
 
+def test_the_menu_tells_what_the_hypervisor_will_be_started_with(look: t.Any) -> None:
+    entry = "\tmultiboot2\t/boot/xen-4.17-amd64.gz placeholder  {} ${{xen_rm_opts}}\n"
+    recovery = entry.format("")
+    menu = entry.format("dom0_mem=640M,max:640M dom0_max_vcpus=1") + recovery
+    assert look.menu_arguments(menu) == "dom0_mem=640M,max:640M dom0_max_vcpus=1"
+    assert look.menu_arguments(recovery) == look.menu_arguments("") == ""
+
+
 def test_the_kernel_for_clouds_cannot_be_dom0(look: t.Any, tmp_path: pathlib.Path) -> None:
     (tmp_path / "config-6.1.0-56-cloud-amd64").write_text("CONFIG_XEN=y\n# CONFIG_XEN_DOM0 is not set\n")
     assert look.dom0_kernels(str(tmp_path)) == []
