@@ -5,6 +5,10 @@ SHELL := /bin/bash
 COLLECTION := .build/collections/ansible_collections/oscarv/virt
 SUITES = . .venv/bin/activate && python tools/suites.py
 
+# uv trusts the certificate authorities of this machine, as pip and apt do, not a list of its own.
+export UV_SYSTEM_CERTS := true
+export UV_NATIVE_TLS := true
+
 .PHONY: help demo demo-down demo-clean test check test-kvm test-xen test-lxc test-openvz test-long bench docs venv venv-test packages
 
 help: ## this list

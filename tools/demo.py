@@ -92,6 +92,7 @@ class Counter:
 
 def run(name: str, *command: str | pathlib.Path, cwd: pathlib.Path = TOP) -> str:
     """Run a command with its output in LOGS/name.log; an interrupt or an error stops it and tells where to look."""
+    LOGS.mkdir(parents=True, exist_ok=True)
     log = LOGS / f"{name}.log"
     with log.open("a") as sink:
         sink.write(f"$ {' '.join(map(str, command))}\n")
@@ -158,11 +159,6 @@ def on_host(host: str, command: str) -> str:
     if done.returncode:
         raise DemoError(f"{host}: {command}: {done.stdout}{done.stderr}")
     return done.stdout
-
-
-def lines_of(text: str, marker: str) -> list[str]:
-    """The lines that a playbook printed as its table."""
-    return [line.strip().strip('",') for line in text.splitlines() if marker in line]
 
 
 # The steps ------------------------------------------------------------------------------------------------------
@@ -330,10 +326,7 @@ def main() -> int:
         print(f"[{total}/{total}] compare this machine with what it was before:")
         code = compare()
     except DemoError as error:
-        print(
-            f"\nFAILED: {error}\nRun `make demo` again to go on, or `make demo-down` to take everything away.",
-            file=sys.stderr,
-        )
+        print(f"\nFAILED: {error}\n{ADVICE}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print(f"\nInterrupted. {ADVICE}", file=sys.stderr)

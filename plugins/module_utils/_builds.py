@@ -20,7 +20,7 @@ import typing as t
 
 from ._driver import DriverError
 from ._files import sync_directory
-from ._paths import build_of
+from ._paths import KERNEL_FILES, build_of, kernel_path
 from ._qcow2 import read_header
 
 _PREFIX = ".fetch-"
@@ -43,6 +43,7 @@ class Wanted:
     size: int | None = None  #: bytes
     verified: bool = False  #: this file was verified before
     image: str | None = None
+    kernel: tuple[tuple[str, str], ...] = ()  #: files that lie beside it, for guests that boot them: (name, sha256)
 
     def __str__(self) -> str:
         return f"build {self.build_id[:12]} of image {self.image or '?'}"
@@ -69,6 +70,12 @@ def missing(build: Wanted) -> bool:
     return True
 
 
+def missing_kernel(build: Wanted) -> list[str]:
+    """Names of the kernel's files that have to be fetched. They are small: what is there is read every time."""
+    there = {name: pathlib.Path(kernel_path(str(build.path), name)) for name, _sum in build.kernel}
+    return [name for name, wanted in build.kernel if not there[name].is_file() or sha256(there[name]) != wanted]
+
+
 def refuse(build: Wanted) -> None:
     """Everything that speaks against fetching the build; raises BuildError."""
     pool = build.path.parent.parent
@@ -86,26 +93,37 @@ def refuse(build: Wanted) -> None:
 
 def fetch(build: Wanted, download: Download) -> None:
     """Fetch, verify and put in place. Raises BuildError; the place is then as before."""
-    folder = build.path.parent
+    _fetch(build, str(build.url), build.path, build.build_id, download)
+
+
+def fetch_kernel(build: Wanted, name: str, download: Download) -> None:
+    """The same for a file of its kernel, which lies beside the disk in the builder's store under its own name."""
+    url = f"{str(build.url).rpartition('/')[0]}/{name}"
+    _fetch(build, url, pathlib.Path(kernel_path(str(build.path), name)), dict(build.kernel)[name], download)
+
+
+def _fetch(build: Wanted, url: str, path: pathlib.Path, wanted: str, download: Download) -> None:
+    folder = path.parent
     folder.mkdir(mode=0o755, exist_ok=True)
     sweep(folder)
     digest = hashlib.sha256()
     with _temporary(folder) as (handle, name):
         try:
-            for chunk in download(str(build.url)):
+            for chunk in download(url):
                 digest.update(chunk)
                 handle.write(chunk)
         except OSError as error:
-            raise BuildError(f"{build}: {build.url}: {error}") from error
-        if digest.hexdigest() != build.build_id:
+            raise BuildError(f"{build}: {url}: {error}") from error
+        if digest.hexdigest() != wanted:
+            what = "build" if path == build.path else f"build's {path.name.partition('.')[2]}"
             raise BuildError(
-                f"{build}: {build.url} gave {handle.tell()} bytes with sha256 {digest.hexdigest()[:12]}..., not the"
-                " build: is the builder's folder whole? Run oscarv.virt.image"
+                f"{build}: {url} gave {handle.tell()} bytes with sha256 {digest.hexdigest()[:12]}..., not the {what}:"
+                " is the builder's folder whole? Run oscarv.virt.image"
             )
         handle.flush()
         os.fchmod(handle.fileno(), 0o444)
         os.fsync(handle.fileno())
-        os.rename(name, build.path)
+        os.rename(name, path)
     sync_directory(folder)
 
 
@@ -159,7 +177,9 @@ def needed_by(pools: t.Iterable[pathlib.Path], without: t.Iterable[pathlib.Path]
 
 
 def remove(path: pathlib.Path) -> None:
-    """Remove a build, and the folder of builds when it was the last."""
+    """Remove a build with its kernel, and the folder of builds when it was the last."""
+    for name in KERNEL_FILES:  # first: the build itself tells the next run that something is left
+        pathlib.Path(kernel_path(str(path), name)).unlink(missing_ok=True)
     path.unlink()
     sweep(path.parent)
     with contextlib.suppress(OSError):  # others are in it

@@ -15,12 +15,14 @@ import xml.etree.ElementTree as ET
 
 from . import _kvm_xml, _lxc_xml, _xen_xml
 from ._driver import DriverError
-from ._kvm_parse import serial_of
+from ._kvm_parse import Boot, serial_of
 from ._kvm_xml import element
-from ._lxc_disk import SUFFIX
 from ._lxc_parse import PERIOD, mount_of
 from ._lxc_process import is_heard, power_off_systemd, processes_of
-from ._spec import NicSpec
+from ._paths import CONTAINER_DISK, kernel_paths
+from ._spec import GuestSpec, NicSpec
+
+_BOOT = ("kernel", "initrd", "cmdline")
 
 #: How often a container is started that libvirt loses sight of, seconds until it has connected to it, and until it has
 #: heard that one has ended.
@@ -45,7 +47,6 @@ class Dialect(abc.ABC):
     #: A running guest can be left fewer vCPUs than it has.
     unplugs: t.ClassVar[bool] = False
     renames: t.ClassVar[bool] = True
-    disk_suffix: t.ClassVar[str] = ".qcow2"
 
     @abc.abstractmethod
     def nic(self, nic: NicSpec) -> ET.Element:
@@ -53,15 +54,27 @@ class Dialect(abc.ABC):
 
     @abc.abstractmethod
     def disk(self, name: str, path: str, target: str) -> ET.Element:
-        """<disk> of a qcow2 file."""
+        """<disk> of a disk file."""
 
     @abc.abstractmethod
     def put_seed(self, domain: ET.Element, path: str | None) -> None:
         """Insert a seed, or (None) take it out, in a persistent configuration."""
 
     @abc.abstractmethod
+    def command_line(self, text: str) -> str:
+        """The command line of a build's kernel as this hypervisor's guests get it."""
+
+    @abc.abstractmethod
+    def put_boot(self, domain: ET.Element, boot: Boot | None) -> None:
+        """Boot a build's kernel, or (None) the disk, in a persistent configuration."""
+
+    @abc.abstractmethod
     def shutdown_flags(self, lib: t.Any) -> int:
         """How a guest is asked to shut down."""
+
+    def disk_kind(self, format_: str) -> str:
+        """How the name of a disk of this format ends."""
+        return format_
 
     def ask(self, domain: t.Any, lib: t.Any) -> None:
         """Ask a guest to shut down."""
@@ -128,6 +141,14 @@ class Kvm(Dialect):
         if path is not None:
             drive.insert(1, element("source", file=path))
 
+    def command_line(self, text: str) -> str:
+        return text
+
+    def put_boot(self, domain: ET.Element, boot: Boot | None) -> None:
+        system = _system(domain)
+        if boot is not None:
+            system.extend(_kvm_xml.boot_elements(boot))
+
     def shutdown_flags(self, lib: t.Any) -> int:
         return int(lib.VIR_DOMAIN_SHUTDOWN_ACPI_POWER_BTN)
 
@@ -160,6 +181,17 @@ class Xen(Dialect):
         if path is not None:
             devices.append(_xen_xml.seed_element(path))
 
+    def command_line(self, text: str) -> str:
+        """With the console of PV and PVH guests as the last, which is /dev/console."""
+        return text + _xen_xml.CONSOLE
+
+    def put_boot(self, domain: ET.Element, boot: Boot | None) -> None:
+        """Without a build's kernel pvgrub takes its place."""
+        xen_type = _xen_xml.xen_type_of(domain)
+        made = _xen_xml.os_element(xen_type, boot)
+        system = _system(domain)
+        system.extend(child for child in made if child.tag in _BOOT)
+
     def shutdown_flags(self, lib: t.Any) -> int:
         """Through XenStore, which every Linux guest hears; libxl tries the ACPI button where that fails."""
         return 0
@@ -180,7 +212,6 @@ class Lxc(Dialect):
     starts_paused = False
     unplugs = True
     renames = False
-    disk_suffix = SUFFIX
 
     def nic(self, nic: NicSpec) -> ET.Element:
         return _lxc_xml.nic_element(nic)
@@ -190,6 +221,16 @@ class Lxc(Dialect):
 
     def put_seed(self, domain: ET.Element, path: str | None) -> None:
         """There is none: the root disk holds what the first boot is told."""
+
+    def command_line(self, text: str) -> str:
+        raise NotImplementedError("a container boots no kernel")
+
+    def put_boot(self, domain: ET.Element, boot: Boot | None) -> None:
+        """It stays: a container boots no kernel, and `LxcPlatform.refuse` refuses one."""
+
+    def disk_kind(self, format_: str) -> str:
+        """A file system for every format: a container has no machine that could read a disk."""
+        return CONTAINER_DISK
 
     def shutdown_flags(self, lib: t.Any) -> int:
         return int(lib.VIR_DOMAIN_SHUTDOWN_INITCTL)
@@ -269,6 +310,23 @@ def find_seed(domain: ET.Element) -> ET.Element | None:
         if readonly and disk.findtext("serial") == serial_of("seed"):
             return disk
     return None
+
+
+def boot_for(hypervisor: str, spec: GuestSpec, directory: str) -> Boot | None:
+    """What a guest like `spec` boots in place of its disk. `directory`: of the pool of its root disk."""
+    if spec.command_line is None or spec.root.build_id is None:
+        return None
+    kernel, initrd = kernel_paths(directory, spec.root.build_id)
+    return Boot(kernel, initrd, DIALECTS[hypervisor].command_line(spec.command_line))
+
+
+def _system(domain: ET.Element) -> ET.Element:
+    """<os> without what it boots from outside the disk."""
+    found = domain.find("os")
+    system = found if found is not None else ET.SubElement(domain, "os")
+    for child in [child for child in system if child.tag in _BOOT]:
+        system.remove(child)
+    return system
 
 
 def _devices(domain: ET.Element) -> ET.Element:

@@ -28,7 +28,11 @@ BASE_PACKAGES = (
 )
 
 #: What a release has in a package of its own.
-RELEASE_PACKAGES = {"bookworm": (), "trixie": ("systemd-repart",)}
+RELEASE_PACKAGES: dict[str, tuple[str, ...]] = {
+    "bookworm": (),
+    # Without the latter ping works for root only: its file has no capability there any more.
+    "trixie": ("systemd-repart", "linux-sysctl-defaults"),
+}
 
 #: The second layer, which a container does without.
 BOOT_PACKAGES = {
@@ -61,8 +65,9 @@ INITRAMFS_MODULES = (
     "ext4",
 )
 
-#: Names of interfaces as the guest's spec has them (eth0, eth1, ...); messages on screen and serial port.
-COMMAND_LINE = "net.ifnames=0 console=tty0 console=ttyS0,115200"
+#: Names of interfaces as the guest's spec has them (eth0, eth1, ...); messages on the screen, on the console of Xen's
+#: PV and PVH guests, and on the serial port. The last is /dev/console; KVM guests have no hvc0, which hinders nothing.
+COMMAND_LINE = "net.ifnames=0 console=tty0 console=hvc0 console=ttyS0,115200"
 
 HOSTS = """\
 127.0.0.1 localhost

@@ -31,7 +31,9 @@ from ._image_config import (
     RELEASE_PACKAGES,
 )
 from ._image_sandbox import BuildError, note
+from ._image_store import sha256
 from ._image_tree import Tree, command
+from ._paths import KERNEL_FILES
 
 #: Program -> Debian package that has it: what the builder itself must have.
 TOOLS = {
@@ -97,6 +99,7 @@ def build(job: Job, work: pathlib.Path, out: pathlib.Path) -> dict[str, t.Any]:
         "firmwares": ["bios", "uefi"],
         "kernel": kernel,
         "root_uuid": identity.root,
+        "sha256": {name: sha256(out / name) for name in KERNEL_FILES},
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         "source_date_epoch": epoch,
         "virtual_size": size,
@@ -197,8 +200,8 @@ def _boot_layer(job: Job, tree: Tree, out: pathlib.Path) -> str:
             raise BuildError("no kernel in /boot after the kernel package was installed: see the build's log")
         kernel = tree.output("linux-version", "sort", "--reverse", *names).split()[0]
         tree.run("update-initramfs", "-c", "-k", kernel)
-    shutil.copyfile(tree.path(f"boot/vmlinuz-{kernel}"), out / "vmlinuz")
-    shutil.copyfile(tree.path(f"boot/initrd.img-{kernel}"), out / "initrd.img")
+    for name in KERNEL_FILES:
+        shutil.copyfile(tree.path(f"boot/{name}-{kernel}"), out / name)
     return kernel
 
 

@@ -15,10 +15,12 @@ from . import _kvm_disks as disks
 from . import _lxc_seed
 from . import _seed as seeds
 from ._difference import redacted
+from ._kvm_boot import wanted_boot
 from ._kvm_compare import plan_autostart
 from ._kvm_domain import define
 from ._kvm_files import claim_files, finish, plan_leftovers
 from ._kvm_mark import mark_of_spec
+from ._kvm_parse import Boot
 from ._kvm_power import plan_power
 from ._kvm_world import Phase, Plan
 from ._kvm_xml import memory_of
@@ -34,6 +36,7 @@ class New:
     paths: dict[str, str]  #: disk -> file, in the spec's order
     build_id: str | None  #: what the root disk stands on
     returns: bool = False  #: with the root disk that `absent` kept
+    boot: Boot | None = None  #: what it boots in place of its disk
     seed: str | None = None
     host_key: str | None = None
 
@@ -49,6 +52,8 @@ def plan_new(plan: Plan) -> None:
         _refuse_lost_root(plan, new)
         for disk in spec.disks:
             _plan_disk(plan, new, disk)
+    if new.build_id == spec.root.build_id:  # a root disk that returns may stand on an older one
+        new.boot = wanted_boot(plan)
     _plan_seed(plan, new)
     if world.has_files:
         _plan_claim(plan, new)
@@ -75,6 +80,8 @@ def _record(plan: Plan, new: New) -> None:
             nic.mac: {"bridge": nic.bridge, "addresses": list(nic.addresses), "mtu": nic.mtu} for nic in spec.nics
         },
     }
+    if new.boot is not None:
+        found["boot"] = new.boot._asdict()
     for key, value in found.items():
         plan.difference.compare(key, None, value)
     inside = new.paths["root"] if plan.world.platform.seed_inside and not new.returns else None
@@ -115,6 +122,8 @@ def _refuse_lost_root(plan: Plan, new: New) -> None:
 def _plan_disk(plan: Plan, new: New, disk: DiskSpec) -> None:
     path = new.paths[disk.name]
     disks.refuse_in_use(plan.world, plan.spec, disk, path)
+    if plan.claim is not None and not plan.claim.fresh:
+        disks.refuse_format(plan, disk, plan.claim.files.get(disk.name))
     if os.path.lexists(path) and _adopt(plan, new, disk):
         return
     disks.plan_creation(plan, disk, path)
@@ -187,5 +196,5 @@ def _plan_claim(plan: Plan, new: New) -> None:
 def _define(plan: Plan, new: New) -> None:
     spec, platform = plan.spec, plan.world.platform
     mark = mark_of_spec(spec, build_id=new.build_id, host_key=new.host_key)
-    xml = platform.render(spec, disks=new.paths, seed=new.seed, mark=mark)
+    xml = platform.render(spec, disks=new.paths, seed=new.seed, mark=mark, boot=new.boot)
     define(plan.world.connection, spec.name, xml)

@@ -17,8 +17,7 @@ from . import _lxc_disk
 from ._driver import DriverError
 from ._files import whole
 from ._kvm_world import Phase, Plan, World, chain
-from ._lxc_disk import SUFFIX
-from ._paths import build_of, build_path, disk_path
+from ._paths import CONTAINER_DISK, build_of, build_path, disk_path, format_of, kind_of
 from ._qcow2 import read_header
 from ._spec import DiskSpec, GuestSpec
 
@@ -31,8 +30,8 @@ def size_wanted(disk: DiskSpec) -> int:
 
 
 def path_of(world: World, spec: GuestSpec, disk: DiskSpec) -> str:
-    directory, suffix = world.pool_directory(spec, disk), world.platform.dialect.disk_suffix
-    return disk_path(directory, spec.cluster, spec.name, disk.name, suffix)
+    directory, kind = world.pool_directory(spec, disk), world.platform.dialect.disk_kind(disk.format)
+    return disk_path(directory, spec.cluster, spec.name, disk.name, kind)
 
 
 def require_tools(spec: GuestSpec) -> None:
@@ -75,7 +74,7 @@ def build_under(path: str | None, known: t.Iterable[str | None] = ()) -> str | N
 
     A container's root stands on nothing, but tells the beginning of its build's id: the one of `known` that begins so.
     """
-    header = read_header(path) if path and path.endswith(SUFFIX) else None
+    header = read_header(path) if path and kind_of(path) == CONTAINER_DISK else None
     if header is not None and header.stamp is not None:
         return next((build for build in known if build and build.startswith(header.stamp)), header.stamp)
     return next((build for build in map(build_of, chain(path)[1:]) if build), None)
@@ -94,6 +93,16 @@ def refuse_shrink(plan: Plan, disk: DiskSpec, size: int) -> None:
     if size_wanted(disk) < size:
         raise plan.error(
             f"disks.{disk.name}.size: found {disk.size}, but the disk has {size} bytes: a disk is never shrunk"
+        )
+
+
+def refuse_format(plan: Plan, disk: DiskSpec, path: str | None) -> None:
+    """DriverError where the disk, or the file of it that was kept, at `path` has another format than is wanted."""
+    kind = plan.world.platform.dialect.disk_kind(disk.format)
+    if path is not None and os.path.lexists(path) and kind_of(path) != kind:
+        raise plan.error(
+            f"disks.{disk.name}.format: found {disk.format!r}, but {path} is there: a disk does not change its format;"
+            " put the definition back, or give the new disk another name"
         )
 
 
@@ -119,7 +128,7 @@ def plan_creation(plan: Plan, disk: DiskSpec, path: str) -> None:
 
 def maker(path: str, size: int, backing: str | None, guest: str) -> t.Callable[[], None]:
     """What makes a disk file, by the kind that its name tells."""
-    if path.endswith(SUFFIX):
+    if kind_of(path) == CONTAINER_DISK:
         return functools.partial(_lxc_disk.create, path, size, backing, build_of(backing), guest)
     return functools.partial(create, path, size, backing, guest)
 
@@ -131,7 +140,7 @@ def create(path: str, size: int, backing: str | None, guest: str) -> None:
     """
     target = pathlib.Path(path)
     target.parent.mkdir(mode=0o711, parents=True, exist_ok=True)
-    words = ["qemu-img", "create", "-q", "-f", "qcow2"]
+    words = ["qemu-img", "create", "-q", "-f", format_of(path)]
     if backing is not None:
         words += ["-b", backing, "-F", "qcow2"]
     with whole(target, 0o600, durable_name=False) as partial:
@@ -140,12 +149,12 @@ def create(path: str, size: int, backing: str | None, guest: str) -> None:
 
 def grow(path: str, size: int, guest: str) -> None:
     """Grow the file of a guest that is off; one that runs is grown through libvirt. Never shrinks."""
-    if path.endswith(SUFFIX):
+    if kind_of(path) == CONTAINER_DISK:
         _lxc_disk.grow(path, size, guest)
         return
     header = read_header(path)
     if header is not None and header.size < size:
-        _qemu_img(["qemu-img", "resize", "-q", "-f", "qcow2", path, str(size)], guest, f"grow {path}")
+        _qemu_img(["qemu-img", "resize", "-q", "-f", format_of(path), path, str(size)], guest, f"grow {path}")
 
 
 def _qemu_img(words: list[str], guest: str, purpose: str) -> None:

@@ -19,6 +19,7 @@ from ._kvm_connection import require_libvirt, told
 from ._kvm_domain import persistent_xml, text_of
 from ._kvm_mark import replace_mark
 from ._kvm_move_target import Target
+from ._kvm_parse import Boot
 from ._qcow2 import ZSTD, read_header
 from ._spec import GuestSpec
 
@@ -29,6 +30,21 @@ if t.TYPE_CHECKING:
 def crosses(hypervisor: str, request: MoveRequest) -> bool:
     """Whether a guest of this hypervisor is to go to another one."""
     return bool(request.hypervisor) and request.hypervisor != hypervisor
+
+
+#: Between these a guest's disks mean the same.
+_MACHINES = ("kvm", "xen")
+
+
+def pair_refusal(hypervisor: str, request: MoveRequest) -> str | None:
+    """Why nothing goes from this hypervisor to the target's; to be asked before the target is."""
+    there = request.hypervisor
+    if not crosses(hypervisor, request) or (hypervisor in _MACHINES and there in _MACHINES):
+        return None
+    return (
+        f"it runs under {hypervisor} and {request.target} has {there}: machines and containers have other disks, so"
+        " guests go between kvm and xen only: choose another target"
+    )
 
 
 def refusals(
@@ -53,6 +69,26 @@ def refusals(
         if not guest_kinds(target.connection) & {"xen", "xenpvh", "hvm"}:
             reasons.append(f"libvirt on {request.target} offers no kind of Xen guest: run oscarv.virt.hostos there")
     return reasons
+
+
+def kernel_refusals(plan: MovePlan) -> list[str]:
+    """Why a guest that boots a build's kernel from outside its disk cannot do so on the other hypervisor."""
+    if plan.config.boot is None or plan.request.hypervisor != "xen" or plan.request.spec.xen_type != "hvm":
+        return []
+    return [
+        "it boots its build's kernel from outside its disk, which xen_type: hvm cannot: use pvh or pv, or boot: disk"
+    ]
+
+
+def boot_there(plan: MovePlan) -> Boot | None:
+    """What it boots now, in the words of the other hypervisor; what the definition wants since, `guest` brings."""
+    boot = plan.config.boot
+    if boot is None:
+        return None
+    here, there = dialect_of(plan.config.domain_type), DIALECTS[plan.request.hypervisor]
+    added = here.command_line("")
+    text = boot.command_line.removesuffix(added) if added else boot.command_line
+    return boot._replace(command_line=there.command_line(text))
 
 
 def unreadable(path: str | None) -> str:
@@ -89,17 +125,18 @@ def travel(plan: MovePlan, target: Target, mark: Mark) -> None:
 
 def _rendered(plan: MovePlan, target: Target, mark: Mark) -> ET.Element:
     """The domain as the target's own driver would make it."""
+    boot = boot_there(plan)
     spec, disks = plan.request.spec, {disk.name: disk.path for disk in plan.disks}
     if plan.request.hypervisor == "xen":
         xen_type = spec.xen_type or ("pvh" if "xenpvh" in guest_kinds(target.connection) else "pv")
-        return _xen_xml.domain(spec, xen_type=xen_type, disks=disks, seed=plan.seen.seed, mark=mark)
+        return _xen_xml.domain(spec, xen_type=xen_type, disks=disks, seed=plan.seen.seed, mark=mark, boot=boot)
     if plan.request.hypervisor in DIALECTS:
-        return _for_kvm(spec, plan.request.acceleration, disks, plan.seen.seed, mark)
+        return _for_kvm(spec, plan.request.acceleration, disks, plan.seen.seed, mark, boot)
     raise DriverError(f"guest {plan.guest}: no guest can be moved to {plan.request.hypervisor!r}")
 
 
 def _for_kvm(
-    spec: GuestSpec, acceleration: str, disks: t.Mapping[str, str], seed: str | None, mark: Mark
+    spec: GuestSpec, acceleration: str, disks: t.Mapping[str, str], seed: str | None, mark: Mark, boot: Boot | None
 ) -> ET.Element:
     """`acceleration`: what the target's hostos_info has found; /dev/kvm, which libvirt goes by, proves nothing."""
     works = acceleration == "kvm"
@@ -107,4 +144,6 @@ def _for_kvm(
     if model == "default":
         model = "host-model" if works else "qemu64"
     cpu = (model, tuple(sorted(spec.cpu.features.items())))
-    return _kvm_xml.domain(spec, domain_type="kvm" if works else "qemu", cpu=cpu, disks=disks, seed=seed, mark=mark)
+    return _kvm_xml.domain(
+        spec, domain_type="kvm" if works else "qemu", cpu=cpu, disks=disks, seed=seed, mark=mark, boot=boot
+    )

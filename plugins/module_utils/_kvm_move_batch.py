@@ -16,6 +16,7 @@ from ._driver import DriverError, MoveRequest, MoveResult
 from ._hypervisor import open_libvirt as open_driver
 from ._kvm_connection import require_libvirt
 from ._kvm_move import NotMoved, Scene, act, already, look
+from ._kvm_move_across import pair_refusal
 from ._kvm_move_plan import MovePlan, Refused
 from ._kvm_move_settle import Action, Settler
 from ._kvm_move_target import Target
@@ -140,6 +141,9 @@ class _Moves:
 
     def _look(self, request: MoveRequest) -> MovePlan | MoveResult | Exception:
         try:
+            why = pair_refusal(self._scene.driver.hypervisor, request)
+            if why is not None:
+                raise Refused(request.spec.name, [why])
             target = self._target(request)
             return already(self._scene, request, target) or look(self._scene, request, target)
         except (DriverError, OSError, require_libvirt().libvirtError) as error:

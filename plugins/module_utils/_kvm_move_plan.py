@@ -17,7 +17,7 @@ from ._dialect import dialect_of
 from ._driver import Capability, DriverError, Mark, MoveRequest, Seen
 from ._kvm_connection import told
 from ._kvm_domain import running_xml
-from ._kvm_move_across import crosses, refusals
+from ._kvm_move_across import crosses, kernel_refusals, refusals
 from ._kvm_move_files import receipt_name
 from ._kvm_move_fit import platform_refusals, tls_refusals
 from ._kvm_move_target import Target
@@ -142,6 +142,7 @@ def make_plan(driver: KvmDriver, seen: Seen | None, request: MoveRequest, target
             if across:
                 builds = [disk.backing for disk in disks]
                 reasons += refusals(driver.hypervisor, request, live, target, builds)
+                reasons += kernel_refusals(plan)
             else:
                 reasons += platform_refusals(driver.connection, target, running_xml(plan.domain), live=live)
                 reasons += tls_refusals(request, live) if driver.hypervisor == "kvm" else xen_refusals(plan)
@@ -200,7 +201,7 @@ def _way(request: MoveRequest, seen: Seen) -> tuple[bool, bool, tuple[str, ...],
 
 
 def _disks(request: MoveRequest, seen: Seen, pools: t.Mapping[str, str]) -> tuple[tuple[DiskPlan, ...], list[str]]:
-    suffix = dialect_of(t.cast(Native, seen.native).config.domain_type).disk_suffix
+    dialect = dialect_of(t.cast(Native, seen.native).config.domain_type)
     spec = request.spec
     wanted = {disk.name: disk for disk in spec.disks}
     plans, reasons = [], []
@@ -210,7 +211,7 @@ def _disks(request: MoveRequest, seen: Seen, pools: t.Mapping[str, str]) -> tupl
         if (
             disk is None
             or directory is None
-            or entry["path"] != disk_path(directory, spec.cluster, spec.name, disk.name, suffix)
+            or entry["path"] != disk_path(directory, spec.cluster, spec.name, disk.name, dialect.disk_kind(disk.format))
         ):
             where = entry["path"] or "not a file"
             reasons.append(
@@ -218,7 +219,7 @@ def _disks(request: MoveRequest, seen: Seen, pools: t.Mapping[str, str]) -> tupl
                 " has left the definition"
             )
         elif entry["size"] is None:
-            reasons.append(f"disk {disk.name}: {entry['path']} cannot be read as {suffix[1:]}")
+            reasons.append(f"disk {disk.name}: {entry['path']} cannot be read as {dialect.disk_kind(disk.format)}")
         elif entry["backing"] and not build_of(entry["backing"]):
             reasons.append(
                 f"disk {disk.name}: it stands on {entry['backing']}, which is no build: commit its snapshots"
@@ -307,6 +308,7 @@ def _storage(plan: MovePlan, target: Target) -> list[str]:
             reasons.append(
                 f"disk {disk.name}: {disk.path} cannot be seen on {target.host}: is pool {disk.pool} mounted?"
             )
+    reasons += _kernel(plan, target, listing)
     receipt = str(pathlib.PurePosixPath(plan.folder) / plan.receipt)
     for path in (*plan.arriving, receipt):
         pure = pathlib.PurePosixPath(path)
@@ -333,6 +335,21 @@ def _build(disk: DiskPlan, target: Target, listing: t.Callable[[str], dict[str, 
     if there[0] != size:
         return [f"disk {disk.name}: {backing} has {size} bytes here and {there[0]} on {target.host}: fetch it anew"]
     return []
+
+
+def _kernel(plan: MovePlan, target: Target, listing: t.Callable[[str], dict[str, tuple[int, int]]]) -> list[str]:
+    """A guest that boots its build's kernel from outside finds it at the same place there, or never starts again."""
+    boot = plan.config.boot
+    reasons = []
+    for path in map(pathlib.PurePosixPath, (boot.kernel, boot.initrd) if boot else ()):
+        there = listing(str(path.parent)).get(path.name)
+        if there is None:
+            reasons.append(f"it boots {path}, which {target.host} lacks: run oscarv.virt.deploy, which brings it there")
+        elif os.path.exists(path) and there[0] != (size := os.stat(path).st_size):
+            reasons.append(
+                f"it boots {path}, which has {size} bytes here and {there[0]} on {target.host}: fetch it anew"
+            )
+    return reasons
 
 
 def _network(seen: Seen, target: Target) -> list[str]:

@@ -24,6 +24,7 @@ import xml.etree.ElementTree as ET
 from ._dialect import DIALECTS
 from ._driver import DriverError
 from ._kvm_connection import error_name, open_connection, require_libvirt, unless
+from ._paths import format_of
 
 PORT_TLS, PORT_TCP = 16514, 16509
 #: Seconds for a target to answer at all; libvirt itself would wait for minutes.
@@ -155,8 +156,8 @@ class Folder:
             raise
 
     def make_overlay(self, name: str, size: int, backing: str | None) -> None:
-        """An empty qcow2 of `size` bytes, on `backing` if that is given; fails if the name is taken."""
-        volume = _volume(name, size, "qcow2")
+        """An empty disk of `size` bytes, on `backing` if given; its name tells its format. Fails if that is taken."""
+        volume = _volume(name, size, format_of(name))
         if backing is not None:
             element = ET.SubElement(volume, "backingStore")
             ET.SubElement(element, "path").text = backing

@@ -11,6 +11,7 @@ import typing as t
 import xml.etree.ElementTree as ET
 
 from . import _lxc_parse
+from ._paths import build_of_kernel
 
 #: How many bytes libvirt's units are ("KB" is decimal there, "K" and "KiB" are not).
 _UNITS = {"b": 1, "bytes": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -45,6 +46,14 @@ class Nic:
     mtu: int | None
 
 
+class Boot(t.NamedTuple):
+    """A build's kernel that a guest boots from outside its disk."""
+
+    kernel: str  #: path
+    initrd: str  #: path
+    command_line: str
+
+
 @dataclasses.dataclass(frozen=True)
 class View:
     """What we manage of one configuration (persistent or running) of a domain. Sizes in bytes."""
@@ -64,6 +73,7 @@ class View:
     nics: tuple[Nic, ...]
     pending: tuple[str, ...]
     os_type: str = ""  #: hvm | linux, xen (Xen's PV) | xenpvh
+    boot: Boot | None = None  #: None: it boots its disk, or something that somebody else put there
 
     def disk(self, name: str) -> Disk | None:
         """Our disk of this name; the serial tells, so that an external snapshot does not hide it."""
@@ -124,7 +134,16 @@ def view(domain: ET.Element) -> View:
         nics=tuple(nic for nic in map(_nic, domain.findall("devices/interface")) if nic.mac),
         pending=tuple(pending.get("keys", "").split()) if pending is not None else (),
         os_type=((os_type.text or "") if os_type is not None else ""),
+        boot=boot_of(domain),
     )
+
+
+def boot_of(domain: ET.Element) -> Boot | None:
+    """The build's kernel that a domain boots; another kernel (pvgrub, one of somebody's own) is none."""
+    kernel = domain.findtext("os/kernel")
+    if kernel is None or build_of_kernel(kernel) is None:
+        return None
+    return Boot(kernel, domain.findtext("os/initrd", ""), domain.findtext("os/cmdline", ""))
 
 
 def restart_required(config: View, live: View) -> bool:

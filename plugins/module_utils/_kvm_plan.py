@@ -10,6 +10,7 @@ import typing as t
 
 from ._difference import Difference
 from ._driver import Seen
+from ._kvm_boot import plan_boot
 from ._kvm_compare import (
     plan_autostart,
     plan_cpu,
@@ -155,6 +156,7 @@ def _compare(plan: Plan, seen: Seen) -> None:
     plan_cpu(plan)
     plan_firmware(plan)
     plan_build(plan)
+    plan_boot(plan)
     plan_disks(plan)
     plan_nics(plan)
     plan_seed(plan)

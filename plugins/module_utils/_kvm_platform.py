@@ -14,7 +14,7 @@ from ._dialect import KVM, Dialect
 from ._driver import DriverError, Mark, Unsupported
 from ._hostos import Acceleration, acceleration
 from ._kvm_connection import is_simulator, told
-from ._kvm_parse import View, parse
+from ._kvm_parse import Boot, View, parse
 from ._kvm_xml import ARCH, MACHINE, MOST_VCPUS
 from ._kvm_xml import domain as domain_xml
 from ._kvm_xml import vcpus_max as room_for_vcpus
@@ -77,10 +77,18 @@ class Platform:
         """How many vCPUs a guest can be given while it runs."""
         return min(self.most_vcpus, room_for_vcpus(vcpus))
 
-    def render(self, spec: GuestSpec, *, disks: t.Mapping[str, str], seed: str | None, mark: Mark) -> ET.Element:
+    def render(
+        self,
+        spec: GuestSpec,
+        *,
+        disks: t.Mapping[str, str],
+        seed: str | None,
+        mark: Mark,
+        boot: Boot | None = None,
+    ) -> ET.Element:
         """A new domain. `disks`: name -> path, in the spec's order."""
         cpu = self.effective_cpu(spec.cpu)
-        return domain_xml(spec, domain_type=self.domain_type, cpu=cpu, disks=disks, seed=seed, mark=mark)
+        return domain_xml(spec, domain_type=self.domain_type, cpu=cpu, disks=disks, seed=seed, mark=mark, boot=boot)
 
     def refuse_live(self, capability: str, guest: str, action: str) -> None:
         """Unsupported where a running guest cannot have this."""

@@ -22,7 +22,7 @@ from ._kvm_connection import told
 from ._kvm_files import remove_unused
 from ._kvm_power import lookup
 from ._kvm_world import Phase, Plan
-from ._paths import disk_name_of
+from ._paths import disk_name_of, kind_of
 
 
 def plan_name(plan: Plan, seen: Seen) -> None:
@@ -73,7 +73,9 @@ def _renamed_files(plan: Plan) -> list[tuple[str, str, str]]:
         if disk.path and disk.path.endswith(f"/{mark.guest}-seed.iso"):
             found.append((disk.path, str(pathlib.Path(disk.path).with_name(f"{spec.name}-seed.iso")), "seed"))
         elif disk.path and name is not None:
-            found.append((disk.path, str(pathlib.Path(disk.path).with_name(f"{spec.name}-{name}.qcow2")), name))
+            found.append(
+                (disk.path, str(pathlib.Path(disk.path).with_name(f"{spec.name}-{name}.{kind_of(disk.path)}")), name)
+            )
     return found
 
 

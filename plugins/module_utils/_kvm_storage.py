@@ -55,6 +55,7 @@ def _plan_existing(plan: Plan, disk: DiskSpec, there: Disk) -> None:
             f"disks.{disk.name}.pool: found {disk.pool!r}, but {there.path} lies in pool {pool or 'none'}: a disk does"
             " not change its pool; move the file and the domain's XML by hand, or put the definition back"
         )
+    disks.refuse_format(plan, disk, there.path)
     header = read_header(there.path or "")
     if header is None:
         raise plan.error(
@@ -102,6 +103,8 @@ def _put_disk(domain: ET.Element, name: str, path: str) -> None:
 def _plan_file(plan: Plan, disk: DiskSpec, path: str, attached: bool) -> None:
     """`attached`: an interrupted run got as far as the running guest."""
     disks.refuse_in_use(plan.world, plan.spec, disk, path)
+    if plan.claim is not None:
+        disks.refuse_format(plan, disk, plan.claim.files.get(disk.name))
     if attached:
         return
     if not os.path.lexists(path) or (plan.claim is not None and path in plan.claim.doomed):

@@ -14,7 +14,8 @@ import xml.etree.ElementTree as ET
 
 from ._driver import Mark
 from ._kvm_mark import mark_element
-from ._kvm_parse import serial_of
+from ._kvm_parse import Boot, serial_of
+from ._paths import format_of
 from ._spec import GuestSpec, NicSpec
 
 MIB = 2**20
@@ -92,10 +93,10 @@ def nic_element(nic: NicSpec) -> ET.Element:
 
 
 def disk_element(name: str, path: str, target: str) -> ET.Element:
-    """A qcow2 file as a virtio disk whose serial is its name."""
+    """A disk file as a virtio disk whose serial is its name."""
     return element(
         "disk",
-        element("driver", name="qemu", type_="qcow2", discard="unmap"),
+        element("driver", name="qemu", type_=format_of(path), discard="unmap"),
         element("source", file=path),
         element("target", dev=target, bus="virtio"),
         element("serial", serial_of(name)),
@@ -143,6 +144,7 @@ def domain(
     disks: t.Mapping[str, str],
     seed: str | None,
     mark: Mark,
+    boot: Boot | None = None,
 ) -> ET.Element:
     """A new domain. `disks`: name -> path, in the spec's order; `cpu` as Platform.effective_cpu gives it."""
     kib = str(memory_of(spec.memory) // 1024)
@@ -154,7 +156,7 @@ def domain(
         element("memory", kib, unit="KiB"),
         element("currentMemory", kib, unit="KiB"),
         element("vcpu", str(vcpus_max(spec.vcpus)), placement="static", current=str(spec.vcpus)),
-        _os(spec, domain_type),
+        _os(spec, domain_type, boot),
         _features(),
         _clock(),
         element("on_poweroff", "destroy"),
@@ -178,13 +180,21 @@ def firmware_elements(firmware: str) -> tuple[dict[str, str], list[ET.Element]]:
     return {"firmware": "efi"}, [element("firmware", *features)]
 
 
-def _os(spec: GuestSpec, domain_type: str) -> ET.Element:
+def boot_elements(boot: Boot) -> list[ET.Element]:
+    """Children of <os> for a kernel from outside the disk; the firmware starts it in place of the disk."""
+    parts = (("kernel", boot.kernel), ("initrd", boot.initrd), ("cmdline", boot.command_line))
+    return [element(tag, text) for tag, text in parts]
+
+
+def _os(spec: GuestSpec, domain_type: str, boot: Boot | None) -> ET.Element:
     made = element("os", element("type", "hvm"))
     if domain_type != "test":  # the simulator has a machine of its own
         made[0].attrib.update({"arch": ARCH, "machine": MACHINE})
         attributes, children = firmware_elements(spec.firmware)
         made.attrib.update(attributes)
         made.extend(children)
+    if boot is not None:
+        made.extend(boot_elements(boot))
     made.append(element("boot", dev="hd"))
     return made
 

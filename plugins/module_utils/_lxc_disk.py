@@ -21,7 +21,6 @@ import uuid
 from ._driver import DriverError
 from ._files import whole
 
-SUFFIX = ".raw"
 #: Programs that make and grow such files, and the Debian package of each.
 TOOLS = {"qemu-img": "qemu-utils", "mke2fs": "e2fsprogs", "resize2fs": "e2fsprogs", "debugfs": "e2fsprogs"}
 

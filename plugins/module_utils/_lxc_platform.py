@@ -15,7 +15,7 @@ from . import _lxc_disk, _lxc_parse, _lxc_xml
 from ._dialect import LXC
 from ._driver import DriverError, Mark, Unsupported
 from ._hostos import Acceleration
-from ._kvm_parse import View
+from ._kvm_parse import Boot, View
 from ._kvm_platform import Platform
 from ._kvm_xml import ARCH
 from ._spec import CpuSpec, GuestSpec
@@ -68,7 +68,15 @@ class LxcPlatform(Platform):
         """<vcpu> itself: there is no room to be kept."""
         return vcpus
 
-    def render(self, spec: GuestSpec, *, disks: t.Mapping[str, str], seed: str | None, mark: Mark) -> ET.Element:
+    def render(
+        self,
+        spec: GuestSpec,
+        *,
+        disks: t.Mapping[str, str],
+        seed: str | None,
+        mark: Mark,
+        boot: Boot | None = None,
+    ) -> ET.Element:
         return _lxc_xml.domain(spec, disks=disks, mark=mark)
 
     def refuse(self, spec: GuestSpec) -> None:
@@ -85,6 +93,11 @@ class LxcPlatform(Platform):
         if spec.cpu.model != "default":
             raise Unsupported(
                 f"{who}: cpu.model: found {spec.cpu.model!r}; a container sees the HostOS's own CPU: use default"
+            )
+        if spec.command_line is not None:
+            raise Unsupported(
+                f"{who}: its image says boot: kernel; a container boots none, for its HostOS's kernel runs it (kvm and"
+                " xen have it): use an image with boot: disk"
             )
         _lxc_disk.require_tools(spec.name)
 

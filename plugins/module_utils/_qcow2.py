@@ -14,7 +14,8 @@ import os
 import stat
 import struct
 
-from ._lxc_disk import SUFFIX, stamp
+from ._lxc_disk import stamp
+from ._paths import CONTAINER_DISK, format_of, kind_of
 
 _MAGIC = b"QFI\xfb"
 _HEADER = struct.Struct(">4sIQIIQ")
@@ -35,17 +36,23 @@ class Header:
 
 
 def read_header(path: str) -> Header | None:
-    """The header of a qcow2 file, or as much of one as a container's disk has; None where there is neither."""
+    """The header of a qcow2 file; None where there is no file or it is not a (whole) qcow2 header.
+
+    A raw disk, which its name tells, has none: then what one would say. A container's disk that is no ext4 is none.
+    """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
+        found = os.fstat(handle)
+        if not stat.S_ISREG(found.st_mode):
             return None
-        if path.endswith(SUFFIX):
-            found = stamp(handle)
-            return Header(os.fstat(handle).st_size, None, stamp=found) if found else None
+        if kind_of(path) == CONTAINER_DISK:
+            stamped = stamp(handle)
+            return Header(found.st_size, None, stamp=stamped) if stamped else None
+        if format_of(path) == "raw":
+            return Header(found.st_size, None)
         data = os.pread(handle, _HEADER.size, 0)
         if len(data) < _HEADER.size:
             return None

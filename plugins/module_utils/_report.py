@@ -68,6 +68,9 @@ def result_plain(result: Result, cluster: str, *, check: bool, prune: str) -> di
         "prunable_found": [] if prune == "off" else [entry for entry in result.found if not entry["kept_because"]],
         "unnamed_kept": [] if prune == "off" else [entry for entry in result.found if entry["kept_because"]],
         "pruned": [{"name": outcome.name, "uuid": outcome.uuid, "steps": outcome.steps} for outcome in pruned],
+        "prune_failed": [
+            {"name": outcome.name, "uuid": outcome.uuid, "msg": outcome.error} for outcome in removals if outcome.error
+        ],
         "restart_required": sorted(name for name, guest in guests.items() if guest["restart_required"]),
     }
 

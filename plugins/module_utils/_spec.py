@@ -21,6 +21,7 @@ HYPERVISORS = ("kvm", "xen", "openvz", "lxc")
 #: What a spec may ask of a guest's power. `saved`: it does not run, and a start goes on from its memory in a file;
 #: `present` has no opinion, `absent` removes the guest.
 STATES = ("running", "paused", "stopped", "saved", "present", "absent")
+DISK_FORMATS = ("qcow2", "raw")
 FIRMWARES = ("bios", "uefi")
 #: Xen's types of guests: paravirtual; paravirtual in a hardware container; with an emulated machine.
 XEN_TYPES = ("pv", "pvh", "hvm")
@@ -28,6 +29,7 @@ XEN_TYPES = ("pv", "pvh", "hvm")
 _NAME = re.compile(r"^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$")
 _MAC = re.compile(r"^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$")
 _BUILD_ID = re.compile(r"^[0-9a-f]{64}$")
+_COMMAND_LINE = re.compile(r"^[\x20-\x7e]{1,2000}$")
 _BRIDGE = re.compile(r"^[A-Za-z0-9_.-]{1,15}$")
 
 
@@ -58,6 +60,7 @@ class DiskSpec:
     pool: str  #: name of the storage pool on the HostOS
     shared: bool = False  #: the pool is seen by every HostOS (a move copies nothing)
     build_id: t.Optional[str] = None  #: the build under the overlay; None for an empty disk
+    format: str = "qcow2"  #: of DISK_FORMATS; a root disk is qcow2, for it stands on its build
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +107,8 @@ class GuestSpec:
     seed: t.Optional[SeedSpec] = None
     first_contact: bool = False  #: the controller has reached the guest: its seed is ejected and deleted
     xen_type: t.Optional[str] = None  #: of XEN_TYPES; None: what the HostOS does best. Other hypervisors do not look
+    #: Not None: the guest boots the kernel and initramfs of its build from outside its disk, with this command line.
+    command_line: t.Optional[str] = None
     recreate: bool = False  #: consent to make the guest again, empty, after its HostOS was lost or for a rebuild
 
     @property
@@ -194,6 +199,11 @@ def _validate(spec: GuestSpec) -> None:
     check(spec.state in STATES, "state", spec.state, ", ".join(STATES))
     check(spec.firmware in FIRMWARES, "firmware", spec.firmware, ", ".join(FIRMWARES))
     check(spec.xen_type in (None, *XEN_TYPES), "xen_type", spec.xen_type, ", ".join(XEN_TYPES))
+    if spec.command_line is not None:
+        allowed = "at most 2000 printable ASCII characters"
+        check(bool(_COMMAND_LINE.fullmatch(spec.command_line)), "command_line", spec.command_line, allowed)
+        allowed = "with command_line, the build whose kernel is booted"
+        check(spec.disks[0].build_id is not None if spec.disks else False, "disks.root.build_id", None, allowed)
     check(spec.vcpus >= 1, "vcpus", spec.vcpus, "1 or more")
     check(spec.memory >= 16 * 2**20, "memory", spec.memory, "at least 16 MiB, in bytes")
     check(
@@ -206,6 +216,8 @@ def _validate(spec: GuestSpec) -> None:
     for disk in spec.disks:
         check(bool(_NAME.fullmatch(disk.name)), f"disks.{disk.name}.name", disk.name, "a DNS label in lower case")
         check(disk.size >= 2**20, f"disks.{disk.name}.size", disk.size, "at least 1 MiB, in bytes")
+        formats = DISK_FORMATS[:1] if disk.name == "root" else DISK_FORMATS
+        check(disk.format in formats, f"disks.{disk.name}.format", disk.format, ", ".join(formats))
         check(
             disk.build_id is None or bool(_BUILD_ID.fullmatch(disk.build_id)),
             f"disks.{disk.name}.build_id",

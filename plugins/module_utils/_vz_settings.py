@@ -50,6 +50,11 @@ def refuse(spec: GuestSpec) -> None:
     who = f"guest {spec.name}"
     if spec.firmware != "bios":
         raise Unsupported(f"{who}: firmware {spec.firmware!r}: a container has no firmware; hypervisors with uefi: kvm")
+    if spec.command_line is not None:
+        raise Unsupported(
+            f"{who}: its image says boot: kernel; a container boots none, for its HostOS's kernel runs it (kvm and xen"
+            " have it): use an image with boot: disk"
+        )
     if spec.cpu.model != "default" or spec.cpu.features:
         raise Unsupported(f"{who}: cpu: a container sees the CPU of its HostOS; hypervisors with CPU models: kvm")
     if len(spec.disks) > 1:

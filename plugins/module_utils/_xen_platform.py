@@ -18,7 +18,7 @@ from ._dialect import XEN
 from ._driver import DriverError, Mark, Unsupported
 from ._hostos import Acceleration
 from ._kvm_move_across import unreadable
-from ._kvm_parse import View
+from ._kvm_parse import Boot, View, boot_of
 from ._kvm_platform import Platform
 from ._spec import GuestSpec
 
@@ -102,18 +102,27 @@ class XenPlatform(Platform):
 
     def set_type(self, domain: ET.Element, wanted: str) -> None:
         """Another type: its <os> and <features>, and nothing that only the old one had."""
+        boot = boot_of(domain)
         for tag in ("os", "features", "bootloader", "bootloader_args"):
             for found in domain.findall(tag):
                 domain.remove(found)
-        for place, made in enumerate((_xen_xml.os_element(wanted), _xen_xml.features_element(wanted))):
+        for place, made in enumerate((_xen_xml.os_element(wanted, boot), _xen_xml.features_element(wanted))):
             if made is not None:
                 domain.insert(3 + place, made)
 
     def effective_cpu(self, cpu: t.Any) -> tuple[str, tuple[tuple[str, str], ...]]:
         return "default", ()
 
-    def render(self, spec: GuestSpec, *, disks: t.Mapping[str, str], seed: str | None, mark: Mark) -> ET.Element:
-        return _xen_xml.domain(spec, xen_type=self.type_for(spec), disks=disks, seed=seed, mark=mark)
+    def render(
+        self,
+        spec: GuestSpec,
+        *,
+        disks: t.Mapping[str, str],
+        seed: str | None,
+        mark: Mark,
+        boot: Boot | None = None,
+    ) -> ET.Element:
+        return _xen_xml.domain(spec, xen_type=self.type_for(spec), disks=disks, seed=seed, mark=mark, boot=boot)
 
     def refuse(self, spec: GuestSpec) -> None:
         """Unsupported if this HostOS cannot run a guest like `spec`."""
@@ -136,8 +145,18 @@ class XenPlatform(Platform):
                 " hvm with hap or shadow: switch virtualisation on in the firmware, or use xen_type: pv"
             )
         grub = _xen_xml.GRUB.get(wanted)
-        if grub and not pathlib.Path(grub).exists():
+        if spec.command_line is not None:
+            self._refuse_kernel(who, wanted)
+        elif grub and not pathlib.Path(grub).exists():
             raise Unsupported(f"{who}: {grub} is missing: install grub-xen-host; oscarv.virt.hostos does it")
+
+    @staticmethod
+    def _refuse_kernel(who: str, wanted: str) -> None:
+        if wanted == "hvm":
+            raise Unsupported(
+                f"{who}: xen_type: found 'hvm', and its image says boot: kernel; hvmloader boots the guest's disk here"
+                " (pv, pvh and kvm have it): use xen_type: pvh or pv, or boot: disk for the image"
+            )
 
     def refuse_build(self, guest: str, path: str) -> None:
         """DriverError for a build that Xen's QEMU cannot read: Debian builds it without zstd."""

@@ -7,6 +7,8 @@
     pvh  <type machine='xenpvh'>xenpvh</type>  pvgrub for i386-xen_pvh
     hvm  <type machine='xenfv'>hvm</type>      hvmloader, and the boot loader of the disk
 
+In place of pvgrub PV and PVH guests may be given a build's kernel and initramfs, which libxl starts itself.
+
 pvgrub (Debian: grub-xen-host) is GRUB as a "kernel" from the HostOS: it reads /boot/grub/grub.cfg of the guest's own
 disk and starts the kernel that lies there, so a guest updates its kernel itself, as it does under KVM.
 """
@@ -18,8 +20,9 @@ import xml.etree.ElementTree as ET
 
 from ._driver import Mark
 from ._kvm_mark import mark_element
-from ._kvm_parse import serial_of
-from ._kvm_xml import element, free_target, memory_of, vcpus_max
+from ._kvm_parse import Boot, serial_of
+from ._kvm_xml import boot_elements, element, free_target, memory_of, vcpus_max
+from ._paths import format_of
 from ._spec import GuestSpec, NicSpec
 
 PREFIX = "xvd"
@@ -39,10 +42,17 @@ def xen_type_of(domain: ET.Element) -> str:
     return {"xenpvh": "pvh", "hvm": "hvm"}.get(text, "pv")
 
 
-def os_element(xen_type: str) -> ET.Element:
+#: Added to the command line of a kernel from outside: under Xen /dev/console is what `virsh console` shows.
+CONSOLE = " console=hvc0"
+
+
+def os_element(xen_type: str, boot: Boot | None = None) -> ET.Element:
+    """`boot`: see `_dialect.Xen.boot`; None for what the guest's own disk has."""
     machine, text = OS_TYPES[xen_type]
     made = element("os", element("type", text, arch="x86_64", machine=machine))
-    if xen_type in GRUB:
+    if boot is not None and xen_type in GRUB:
+        made.extend(boot_elements(boot))
+    elif xen_type in GRUB:
         made.append(element("kernel", GRUB[xen_type]))
     else:
         made.append(element("boot", dev="hd"))
@@ -55,10 +65,13 @@ def features_element(xen_type: str) -> ET.Element | None:
 
 
 def disk_element(name: str, path: str, target: str) -> ET.Element:
-    """A qcow2 file as a paravirtual disk; QEMU in dom0 (qdisk) reads it, Xen itself knows no qcow2."""
+    """A disk file as a paravirtual disk; QEMU in dom0 (qdisk) reads it, for Xen itself knows no qcow2.
+
+    Raw ones too: what the dom0 kernel (blkback) would hold open, `_xen_move` could not see.
+    """
     return element(
         "disk",
-        element("driver", name="qemu", type_="qcow2"),
+        element("driver", name="qemu", type_=format_of(path)),
         element("source", file=path),
         element("target", dev=target, bus="xen"),
         element("serial", serial_of(name)),
@@ -94,7 +107,15 @@ def nic_element(nic: NicSpec) -> ET.Element:
     return made
 
 
-def domain(spec: GuestSpec, *, xen_type: str, disks: t.Mapping[str, str], seed: str | None, mark: Mark) -> ET.Element:
+def domain(
+    spec: GuestSpec,
+    *,
+    xen_type: str,
+    disks: t.Mapping[str, str],
+    seed: str | None,
+    mark: Mark,
+    boot: Boot | None = None,
+) -> ET.Element:
     """A new domain. `disks`: name -> path, in the spec's order."""
     kib = str(memory_of(spec.memory) // 1024)
     root = element(
@@ -105,7 +126,7 @@ def domain(spec: GuestSpec, *, xen_type: str, disks: t.Mapping[str, str], seed: 
         element("memory", kib, unit="KiB"),
         element("currentMemory", kib, unit="KiB"),
         element("vcpu", str(min(MOST_VCPUS, vcpus_max(spec.vcpus))), placement="static", current=str(spec.vcpus)),
-        os_element(xen_type),
+        os_element(xen_type, boot),
         type_="xen",
     )
     features = features_element(xen_type)

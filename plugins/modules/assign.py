@@ -121,6 +121,7 @@ builds:
     node01:
       - build_id: 5e2ac4...
         image: debian-worker
+        kernel: {}
         path: /var/lib/oscarv/builds/5e2ac4....qcow2
         pool: local
         size: 230686720

@@ -235,6 +235,11 @@ pruned:
   returned: always
   type: list
   elements: dict
+prune_failed:
+  description: Guests that O(prune=remove) could not remove (name, uuid), and why (msg).
+  returned: always
+  type: list
+  elements: dict
 restart_required:
   description: Names of the guests that wait for a restart.
   returned: always

@@ -54,6 +54,13 @@ options:
       image:
         description: Name of the image, for messages.
         type: str
+      kernel:
+        description:
+          - Files of the build's kernel that guests boot from outside their disk, V(vmlinuz) and V(initrd.img), each with its sha256.
+          - They lie beside O(builds[].path) as C(BUILD_ID.vmlinuz) and C(BUILD_ID.initrd.img), are fetched from where O(builds[].url)
+            lies, and go with the build.
+        type: dict
+        default: {}
       pool:
         description: Ignored, so that RV(oscarv.virt.assign#module:builds) can be passed as it is.
         type: str
@@ -128,6 +135,7 @@ left:
 """
 
 import pathlib
+import re
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
@@ -136,7 +144,9 @@ from ansible.module_utils.urls import open_url
 from ..module_utils import _builds as builds
 from ..module_utils._driver import DriverError
 from ..module_utils._lock import hold
+from ..module_utils._paths import KERNEL_FILES, kernel_path
 
+_SHA256 = re.compile(r"^[0-9a-f]{64}$")
 _BUILD = {
     "build_id": {"type": "str", "required": True},
     "path": {"type": "path", "required": True},
@@ -144,6 +154,7 @@ _BUILD = {
     "size": {"type": "int"},
     "verified": {"type": "bool", "default": False},
     "image": {"type": "str"},
+    "kernel": {"type": "dict", "default": {}},
     "pool": {"type": "str"},
 }
 
@@ -187,7 +198,15 @@ def _read(item: t.Mapping[str, t.Any]) -> builds.Wanted:
             f"builds: path: found {item['path']!r} for build {build_id!r}; allowed: /POOL/builds/BUILD_ID.qcow2, and a"
             " build_id has 64 hexadecimal digits"
         )
-    return builds.Wanted(build_id, path, item["url"], item["size"], item["verified"], item["image"])
+    kernel = item["kernel"]
+    wrong = [name for name, found in kernel.items() if name not in KERNEL_FILES or not _SHA256.fullmatch(str(found))]
+    if wrong:
+        raise builds.BuildError(
+            f"builds: kernel of build {build_id}: found {wrong[0]!r}: {kernel[wrong[0]]!r}; allowed:"
+            f" {' and '.join(KERNEL_FILES)} with their sha256"
+        )
+    named = tuple((name, kernel[name]) for name in KERNEL_FILES if name in kernel)
+    return builds.Wanted(build_id, path, item["url"], item["size"], item["verified"], item["image"], named)
 
 
 def _downloader(timeout: int) -> builds.Download:
@@ -201,16 +220,22 @@ def _downloader(timeout: int) -> builds.Download:
 
 def present(wanted: t.Sequence[builds.Wanted], download: builds.Download, check: bool) -> dict[str, t.Any]:
     """Look at all before fetching any."""
-    lacking = [build for build in wanted if builds.missing(build)]
+    disks = [build for build in wanted if builds.missing(build)]
+    kernels = [(build, name) for build in wanted for name in builds.missing_kernel(build)]
+    lacking = [build for build in wanted if build in disks or build in [other for other, _name in kernels]]
     for build in lacking:
         builds.refuse(build)
-    for build in () if check else lacking:
+    for build in () if check else disks:
         builds.fetch(build, download)
+    for build, name in () if check else kernels:
+        builds.fetch_kernel(build, name, download)
+    fetched = {str(build.path) for build in disks} | {kernel_path(str(build.path), name) for build, name in kernels}
+    after = [path for build in wanted for path in _files(build)]
     return {
         "changed": bool(lacking),
         "verified": sorted({build.build_id for build in wanted}),
         "fetched": [build.build_id for build in lacking],
-        "diff": _diff(wanted, before=[build for build in wanted if build not in lacking], after=wanted),
+        "diff": _changed(before=[path for path in after if path not in fetched], after=after),
     }
 
 
@@ -229,6 +254,8 @@ def _absent(
     needed = builds.needed_by(map(pathlib.Path, pools), map(pathlib.Path, leaving)) if there else {}
     kept = {build.build_id: needed[build.build_id] for build in there if build.build_id in needed}
     gone = [build for build in there if build.build_id not in kept]
+    stays = [build for build in there if build not in gone]
+    before, after = ([path for build in some for path in _lying(build)] for some in (there, stays))
     for build in () if check else gone:
         builds.remove(build.path)
     return {
@@ -236,17 +263,24 @@ def _absent(
         "removed": [build.build_id for build in gone],
         "kept": kept,
         "left": sorted(kept),
-        "diff": _diff(wanted, before=there, after=[build for build in there if build not in gone]),
+        "diff": _changed(before=before, after=after),
     }
 
 
-def _diff(
-    wanted: t.Sequence[builds.Wanted], *, before: t.Collection[builds.Wanted], after: t.Collection[builds.Wanted]
-) -> dict[str, str]:
-    def lines(some: t.Collection[builds.Wanted]) -> str:
-        return "".join(f"{build.path}\n" for build in wanted if build in some)
+def _files(build: builds.Wanted) -> list[str]:
+    """Paths of everything that is wanted of a build."""
+    return [str(build.path), *(kernel_path(str(build.path), name) for name, _sum in build.kernel)]
 
-    return {"before_header": "builds", "after_header": "builds", "before": lines(before), "after": lines(after)}
+
+def _lying(build: builds.Wanted) -> list[str]:
+    """Paths of everything that lies there of a build that does."""
+    beside = (pathlib.Path(kernel_path(str(build.path), name)) for name in KERNEL_FILES)
+    return [str(build.path), *(str(path) for path in beside if path.is_file())]
+
+
+def _changed(*, before: t.Iterable[str], after: t.Iterable[str]) -> dict[str, str]:
+    texts = ["".join(f"{path}\n" for path in paths) for paths in (before, after)]
+    return {"before_header": "builds", "after_header": "builds", "before": texts[0], "after": texts[1]}
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from ._ledger_rows import Changes, GuestRow, HistoryRow, LedgerState, NicRow, ne
 from ._model import Cluster, Guest
 from ._plan import Plan, Problem
 from ._planner import solve
-from ._specs import nics_of, spec_hash
+from ._specs import boots_kernel, nics_of, spec_hash
 from ._words import listing, natural, number, size
 
 __all__ = ["Decision", "Wishes", "decide"]
@@ -200,7 +200,8 @@ class _Run:
         for guest in self.cluster.guests.values():
             row = self.register.rows[guest.name]
             demand = guest.demand
-            told = spec_hash(guest, row, nics.get(row.uuid, []))
+            kernel = boots_kernel(self.cluster, guest)
+            told = spec_hash(guest, row, nics.get(row.uuid, []), kernel=kernel)
             if told != row.spec_hash and not self.register.why.get(guest.name):
                 self.register.why[guest.name].append(_change_words(row, guest))
             self.register.rows[guest.name] = dataclasses.replace(

@@ -9,14 +9,15 @@ import posixpath
 import typing as t
 
 from ..module_utils._difference import Difference
+from ..module_utils._paths import KERNEL_FILES
 from ..module_utils._spec import GuestSpec
 from ._assign import Decision
 from ._assign_observed import prunable
-from ._ledger_rows import LedgerState
+from ._ledger_rows import BuildRow, LedgerState
 from ._ledger_seen import read_sights
 from ._model import Cluster, Vaulted
 from ._report import plain_plan, plan_lines
-from ._specs import nics_of, specs
+from ._specs import boots_kernel, nics_of, specs
 
 #: Stands for a vaulted value until the action `guest` opens it, on its way into the module.
 VAULTED = "oscarv_vaulted"
@@ -85,6 +86,7 @@ def unsealed(value: t.Any) -> tuple[t.Any, bool]:
 def builds_for(cluster: Cluster, state: LedgerState, host: str, found: t.Sequence[GuestSpec]) -> list[dict[str, t.Any]]:
     """The builds that must lie on a HostOS before its guests are made, one entry per pool."""
     wanted = {(spec.root.build_id, spec.root.pool) for spec in found if spec.root.build_id and spec.state != "absent"}
+    kernels = builds_with_kernel(cluster, state)
     answer = []
     for build_id, pool in sorted((str(build_id), pool) for build_id, pool in wanted):
         row = state.builds.get(build_id)
@@ -98,9 +100,26 @@ def builds_for(cluster: Cluster, state: LedgerState, host: str, found: t.Sequenc
                 "url": row.url if row else None,
                 "size": row.size if row else None,
                 "verified": (host, build_id) in state.host_builds,
+                "kernel": _kernel(row) if row and build_id in kernels else {},
             }
         )
     return answer
+
+
+def builds_with_kernel(cluster: Cluster, state: LedgerState) -> set[str]:
+    """Builds whose kernel some guest of the cluster boots. A HostOS that has one has its kernel too, for moves."""
+    rows = (row for row in state.guests.values() if row.build_id and row.state != "released")
+    return {
+        str(row.build_id)
+        for row in rows
+        if row.name in cluster.guests and boots_kernel(cluster, cluster.guests[row.name])
+    }
+
+
+def _kernel(row: BuildRow) -> dict[str, str]:
+    """Name of the file in the builder's store -> its sha256."""
+    sums = row.manifest.get("sha256") or {}
+    return {name: str(sums[name]) for name in KERNEL_FILES if sums.get(name)}
 
 
 def idle_builds(

@@ -199,12 +199,14 @@ def _disks(view: View, around: Surroundings) -> tuple[DiskDef, ...]:
         if any(disk.name == name for disk in disks):
             message = "is the root disk; its size is 'disk'" if name == "root" else "is the name of another disk"
             around.context.error_at(record.where("name"), name, message)
-        disks.append(_disk(name, record.get("size", 0), record.get("pool", pool), around))
+        disks.append(
+            _disk(name, record.get("size", 0), record.get("pool", pool), around, record.get("format", "qcow2"))
+        )
     return tuple(disks)
 
 
-def _disk(name: str, size: int, pool: str, around: Surroundings) -> DiskDef:
-    return DiskDef(name, size, pool, pool in around.pools and around.pools[pool].shared)
+def _disk(name: str, size: int, pool: str, around: Surroundings, format_: str = "qcow2") -> DiskDef:
+    return DiskDef(name, size, pool, pool in around.pools and around.pools[pool].shared, format_)
 
 
 def _root_pool(view: View, around: Surroundings) -> str:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import typing as t
 
-from ..module_utils._spec import FIRMWARES, HYPERVISORS, STATES, XEN_TYPES
+from ..module_utils._spec import DISK_FORMATS, FIRMWARES, HYPERVISORS, STATES, XEN_TYPES
 from . import _definition_units as units
 from . import _definition_values as values
 from ._definition_errors import meant
@@ -135,6 +135,8 @@ DISK = Mapping(
         "name": Key(Text(values.GUEST_PATTERN, _GUEST_WORDS), "Name of the disk; `root` is taken.", required=True),
         "size": Key(Size(), "Size.", required=True),
         "pool": Key(Ref("pool"), "Pool it lives in.", shown="the pool of the root disk"),
+        "format": Key(Choice(*DISK_FORMATS), "How it lies in its file. A disk that is there keeps its format.",
+                      default="qcow2"),
     },
     name="disk",
 )  # fmt: skip
@@ -151,7 +153,7 @@ NIC = Mapping(
 )  # fmt: skip
 
 _CPU_MODEL = Text(r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$", "default, baseline, host-model, host-passthrough or a model")
-_KERNEL = "guests boot the kernel on their own disk, under Xen by pvgrub"
+_KERNEL = "guests boot the kernel on their own disk or, if the image says `boot: kernel`, that of its build"
 _CONTAINERS = "containers come with the drivers `openvz` and `lxc`"
 
 #: What a guest partition says of its guests and `override` may say of one of them.
@@ -312,6 +314,9 @@ BUILDERS: dict[str, Mapping] = {
                         shown="what its contents need"),
             "compression": Key(Choice("zstd", "zlib"), "How the image's disk is compressed. The QEMU of Debian's Xen"
                                " cannot read zstd; zlib takes longer to build.", default="zstd"),
+            "boot": Key(Choice("disk", "kernel"), "`disk`: guests boot the kernel on their own disk, by its boot loader"
+                        " (under Xen by pvgrub). `kernel`: the hypervisor starts the kernel and initramfs of the build"
+                        " from outside the disk; for `pv`, `pvh` and kvm.", default="disk"),
         }
     ),
     "import": Mapping(
@@ -320,6 +325,8 @@ BUILDERS: dict[str, Mapping] = {
             "url": Key(Converted(values.image_url, "a URL"), "Where it is: https, http or file.", required=True),
             "sha256": Key(Text(values.SHA256_PATTERN, "64 hexadecimal digits in lower case"), "Its checksum.",
                           required=True),
+            "boot": Key(Choice("disk", later={"kernel": "the kernel of an imported image is known on its disk only"}),
+                        "Guests boot the kernel on their own disk.", default="disk"),
         }
     ),
 }  # fmt: skip

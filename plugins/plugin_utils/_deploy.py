@@ -78,7 +78,8 @@ def _lines(answers: t.Mapping[str, t.Any], seen: t.Mapping[str, tuple[str, t.Map
         gone = [str(entry["name"]) for entry in data.get("pruned") or ()]
         if gone:
             yield f"{host}: removed {listing(sorted(gone, key=natural), SHOWN)}"
-        left = [str(e["name"]) for e in data.get("prunable_found") or () if str(e["name"]) not in gone]
+        tried = {*gone, *(str(entry["name"]) for entry in data.get("prune_failed") or ())}
+        left = [str(e["name"]) for e in data.get("prunable_found") or () if str(e["name"]) not in tried]
         if left:
             yield f"{host}: {listing(sorted(left, key=natural), SHOWN)} left the definition: say -e oscarv_prune=remove"
         for entry in data.get("unnamed_kept") or ():
@@ -97,5 +98,7 @@ def _problems(
         if entry.get("failed"):
             yield f"{name} on {host}: {entry.get('msg') or 'failed'}"
     for host, data in results.items():
+        for left in data.get("prune_failed") or ():
+            yield f"{left['name']} on {host}: {left['msg']}"
         if data.get("failed") and not isinstance(data.get("guests"), t.Mapping):
             yield f"{host}: {data.get('msg') or 'oscarv.virt.guest failed'}"

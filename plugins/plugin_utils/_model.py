@@ -110,6 +110,7 @@ class DiskDef:
     size: int
     pool: str
     shared: bool = False  #: its pool is shared: the disk takes nothing from a host's own capacity
+    format: str = "qcow2"  #: qcow2 | raw
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,6 +193,11 @@ class Image:
     builder: str  #: debian | import
     options: t.Mapping[str, t.Any]
     where: Where | None = None
+
+    @property
+    def boots_kernel(self) -> bool:
+        """Whether guests boot the build's kernel from outside their disk."""
+        return self.options.get("boot") == "kernel"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,7 +17,9 @@ import typing as t
 from ._model import Image
 from ._role_files import Role, digest
 
-FORMAT = 1
+FORMAT = 2
+#: The same for images that are imported, of which nothing is made here.
+IMPORT_FORMAT = 1
 #: The releases that the builder knows.
 RELEASES = ("bookworm", "trixie")
 
@@ -29,9 +31,10 @@ class RecipeError(ValueError):
 def canonical(image: Image, roles: t.Mapping[str, Role]) -> dict[str, t.Any]:
     """Plain data for the module image_build. `roles`: the recipe's and all that they need, by name."""
     options = dict(image.options)
+    options.pop("boot", None)  # says how guests start from the image, not what is in it
     if image.builder == "import":
         options.pop("url")
-        recipe = {"format": FORMAT, "builder": "import", "sha256": options.pop("sha256")}
+        recipe = {"format": IMPORT_FORMAT, "builder": "import", "sha256": options.pop("sha256")}
     elif image.builder == "debian":
         recipe = {
             "format": FORMAT,

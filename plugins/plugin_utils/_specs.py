@@ -11,6 +11,7 @@ import ipaddress
 import json
 import typing as t
 
+from ..module_utils._paths import KERNEL_FILES
 from ..module_utils._spec import CpuSpec, DiskSpec, GuestSpec, NicSpec, SeedSpec
 from ._addresses import with_prefix
 from ._ledger_rows import GuestRow, LedgerState, NicRow
@@ -36,10 +37,34 @@ def specs(
         row = rows.get(guest.name)
         if row is None or row.host not in answer or row.uuid in state.moves or (row.state == "leaving") != absent:
             continue
-        answer[row.host].append(_spec(cluster, state, guest, row, nics.get(row.uuid, []), guest.name in recreate))
-    if absent:
-        answer = {host: [_gone(spec) for spec in found] for host, found in answer.items()}
+        spec = _spec(cluster, state, guest, row, nics.get(row.uuid, []), guest.name in recreate)
+        if absent:
+            spec = _gone(spec)
+        elif boots_kernel(cluster, guest) and row.build_id is not None and guest.state != "absent":
+            spec = dataclasses.replace(spec, command_line=_command_line(state, guest, row.build_id))
+        answer[row.host].append(spec)
     return answer
+
+
+def boots_kernel(cluster: Cluster, guest: Guest) -> bool:
+    """Whether the definition's image of the guest says `boot: kernel`."""
+    image = cluster.images.get(guest.image)
+    return image is not None and image.boots_kernel
+
+
+def _command_line(state: LedgerState, guest: Guest, build_id: str) -> str:
+    """Of the build that the guest's disk stands on; a kernel whose checksum is not known is not fetched."""
+    row = state.builds.get(build_id)
+    manifest = row.manifest if row else {}
+    sums = manifest.get("sha256") or {}
+    if not manifest.get("command_line") or not all(sums.get(name) for name in KERNEL_FILES):
+        why = "has no kernel beside its disk (imported, or built before kernels had checksums)" if row else "is unknown"
+        raise SpecProblem(
+            f"guest {guest.name}: its image {guest.image} says boot: kernel, but its build {build_id[:12]} {why} to the"
+            " ledger: run oscarv.virt.image; a guest that is there already wants oscarv.virt.rebuild too, or say"
+            " boot: disk"
+        )
+    return str(manifest["command_line"])
 
 
 def nics_of(state: LedgerState) -> dict[str, list[NicRow]]:
@@ -87,7 +112,14 @@ def _spec(
 
 def _disks(cluster: Cluster, guest: Guest, row: GuestRow) -> tuple[DiskSpec, ...]:
     return tuple(
-        DiskSpec(disk.name, disk.size, disk.pool, cluster.pools[disk.pool].shared, None if number else row.build_id)
+        DiskSpec(
+            name=disk.name,
+            size=disk.size,
+            pool=disk.pool,
+            shared=cluster.pools[disk.pool].shared,
+            build_id=None if number else row.build_id,
+            format=disk.format,
+        )
         for number, disk in enumerate(guest.disks)
     )
 
@@ -143,19 +175,20 @@ def _cpu(guest: Guest, partition: HostPartition, state: LedgerState) -> CpuSpec:
     )
 
 
-def spec_hash(guest: Guest, row: GuestRow, nics: list[NicRow]) -> str:
+def spec_hash(guest: Guest, row: GuestRow, nics: list[NicRow], *, kernel: bool = False) -> str:
     """Changes when what a guest is told changes; without its host and epoch (a move is no new wish) and secrets."""
     seen = [
         guest.partition,
         guest.state,
         guest.vcpus,
         guest.memory,
-        [[disk.name, disk.size, disk.pool] for disk in guest.disks],
+        [[disk.name, disk.size, disk.pool, *(["raw"] if disk.format == "raw" else [])] for disk in guest.disks],
         row.build_id,
         [[nic.mac, nic.network, list(nic.addresses)] for nic in nics],
         guest.cpu_model,
         guest.firmware,
         guest.autostart,
         *([guest.xen_type] if guest.xen_type else []),  # appended, so that it changes no hash that is recorded
+        *(["boot: kernel"] if kernel else []),
     ]
     return hashlib.sha256(json.dumps(seen).encode()).hexdigest()[:32]

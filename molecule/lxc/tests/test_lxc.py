@@ -80,7 +80,7 @@ def test_limits_are_effective() -> None:
 
 
 def test_nothing_tells_secrets_to_others(hostos: t.Any) -> None:
-    assert hostos.check_output("find /var/lib/oscarv -name '*.raw' -perm /077") == ""
+    assert hostos.check_output("find /var/lib/oscarv -name '*.ext4' -perm /077") == ""
     assert hostos.check_output("find /var/lib/oscarv -name '*-seed*'") == ""
 
 

@@ -29,6 +29,8 @@ pytestmark = pytest.mark.long
 NAME, SUBNET, GATEWAY, PORT = "t-dep", "10.88.8.0/24", "10.88.8.1", 8099
 HOSTS = ("node01", "node02")
 QUICK = ("-e", "oscarv_wait=false")
+# Guests with an empty disk hear no ACPI button.
+FORCE = ("-e", "oscarv_force_stop=true", "-e", "oscarv_shutdown_timeout=0")
 DEFINITION: dict[str, t.Any] = {
     "plugin": "oscarv.virt.cluster",
     "cluster": "tdep",
@@ -209,8 +211,7 @@ def test_what_left_is_reported_and_removed_only_when_asked(lab: Lab) -> None:
     assert "left the definition: say -e oscarv_prune=remove" in run.text
     assert "wn5" in lab.running()
     assert "left the definition: deploy with oscarv_prune=remove" in lab.playbook("oscarv.virt.status").ok().text
-    lab.deploy("-e", "oscarv_prune=remove", "-e", "oscarv_remove_disks=true", "-e", "oscarv_force_stop=true",
-               "-e", "oscarv_shutdown_timeout=0").ok()  # fmt: skip
+    lab.deploy("-e", "oscarv_prune=remove", "-e", "oscarv_remove_disks=true", *FORCE).ok()
     once(lab, "wn1", "wn2", "wn3", "wn4")
     assert all("wn5" not in lab.ssh(host, "ls /var/lib/oscarv/tdep") for host in HOSTS)
     states = {r["name"]: r["state"] for r in lab.result("ledger_info", {"subset": ["guests"]})["guests"]}
@@ -238,8 +239,7 @@ def test_a_deploy_that_is_killed_is_finished_by_the_next(lab: Lab) -> None:
     once(lab, *(f"wn{n}" for n in range(1, 13)))
     assert lab.deploy().ok().changed == dict.fromkeys(HOSTS, 0)
     lab.set(members="wn[1:2]")
-    lab.deploy("-e", "oscarv_prune=remove", "-e", "oscarv_remove_disks=true", "-e", "oscarv_force_stop=true",
-               "-e", "oscarv_shutdown_timeout=0").ok()  # fmt: skip
+    lab.deploy("-e", "oscarv_prune=remove", "-e", "oscarv_remove_disks=true", *FORCE).ok()
 
 
 def test_a_rebuild_wants_consent_and_a_word_about_host_keys(lab: Lab) -> None:
@@ -253,6 +253,8 @@ def test_a_rebuild_wants_consent_and_a_word_about_host_keys(lab: Lab) -> None:
     header = f"qemu-img info -U /var/lib/oscarv/tdep/wn1-root.qcow2 | grep -c {new}"
     assert lab.ssh(host, header + " || true") == "0", "a refused rebuild touched the disk"
     consent = ("-e", "oscarv_confirm=tdep", "-e", "oscarv_new_host_keys=true")
+    rebuild(*consent, "-e", "oscarv_shutdown_timeout=1").fails("wn1: still running")
+    consent += FORCE
     rebuild(*consent).ok()
     assert lab.ssh(host, header) == "1"
     after = lab.result("ledger_info", {"subset": ["guests"]})["guests"]
@@ -276,7 +278,9 @@ def test_guests_of_a_fenced_host_come_up_elsewhere_by_consent_and_the_stale_copy
     assert sorted(lab.running()[name]) == ["node01", "node02"] and lab.host_of(name) == "node01"
     lab.tasks({"oscarv.virt.ledger": {"operation": "unfence", "host": "node02"}}).ok()
     assert "RUNS TWICE: on node01, node02" in lab.playbook("oscarv.virt.status").ok().text
-    lab.deploy("-e", "oscarv_prune=remove", "-e", "oscarv_remove_disks=true").ok()
+    prune = ("-e", "oscarv_prune=remove", "-e", "oscarv_remove_disks=true")
+    lab.deploy(*prune, "-e", "oscarv_shutdown_timeout=1").fails(f"{name}: still running")
+    lab.deploy(*prune, *FORCE).ok()
     assert lab.running()[name] == ["node01"] and name not in lab.domains("node02")
     assert lab.deploy().ok().changed == dict.fromkeys(HOSTS, 0)
 

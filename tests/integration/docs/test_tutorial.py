@@ -5,14 +5,13 @@
 
 from __future__ import annotations
 
-import pathlib
 import re
 import subprocess
 import typing as t
 
 import pytest
+from pages import ROOT, shell
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 
 
@@ -31,15 +30,6 @@ def test_every_command_of_the_tutorial_works(taken_away: None) -> None:
     lines = commands()
     assert any("oscarv.virt.migrate" in line for line in lines)
     script = "set -e\n" + "".join(f"echo '+ {line}'\n{line}\n" for line in lines)
-    done = subprocess.run(
-        ["bash", "-c", script],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-        check=False,
-        timeout=1800,
-    )
+    done = shell(script, ROOT)
     assert done.returncode == 0, done.stdout[-6000:]
     assert re.search(r"moved live to node02", done.stdout), done.stdout[-6000:]

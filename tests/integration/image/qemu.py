@@ -23,7 +23,7 @@ ethernets:
     match: {{macaddress: "{MAC}"}}
     set-name: eth0
     addresses: [10.0.2.15/24]
-    gateway4: 10.0.2.2
+    routes: [{{to: 0.0.0.0/0, via: 10.0.2.2}}]
     nameservers: {{addresses: [10.0.2.3]}}
     accept-ra: false
     dhcp4: false

@@ -212,6 +212,15 @@ class TestPrune:
         assert host.files() == {"tkvm/wn001-root.qcow2", "tkvm/wn001-seed.iso"}
         assert not host.guest([host.spec()], **wish)["changed"]
 
+    def test_names_a_guest_that_does_not_shut_down(self, host: HostOS) -> None:
+        host.guest([host.spec(state="running")])
+        uuid = host.spec()["uuid"]
+        covered = [{"name": "wn001", "uuid": uuid, "epoch": 1}]
+        done = host.guest([], prune="remove", prunable=covered, shutdown_timeout=1, force_stop=False)
+        (left,) = done["prune_failed"]
+        assert (done["failed"], left["name"], left["uuid"], done["pruned"]) == (True, "wn001", uuid, [])
+        assert "still running 1 s after it was asked to shut down" in left["msg"] and host.info()["guests"]
+
     def test_removes_kept_disks_of_a_guest_that_is_gone(self, host: HostOS) -> None:
         host.guest([host.spec(), host.spec(2)])
         host.guest([host.spec(), host.spec(2, state="absent")])

@@ -91,7 +91,7 @@ def run_writers(url: str, folder: pathlib.Path) -> float:
     processes = {writer: begin(writer, start, dies.get(writer)) for writer in range(WRITERS)}
     start.wait(timeout=600)
     started, kills = time.monotonic(), 0
-    deadline = started + 600
+    deadline = started + 1500
     while processes:
         assert time.monotonic() < deadline
         for writer in [writer for writer in victims if progress(folder, writer) > 20 * (1 + writer)]:

@@ -149,6 +149,60 @@ def test_absent_removes_only_what_nothing_stands_on(pool: pathlib.Path) -> None:
     assert not host_builds.absent([build], params, False)["changed"]
 
 
+# -- the kernel of a build ------------------------------------------------------------------------------------------
+
+PIECES = {"vmlinuz": b"kernel" * 10, "initrd.img": b"initramfs" * 10}
+SUMS = tuple((name, hashlib.sha256(text).hexdigest()) for name, text in PIECES.items())
+
+
+def store(url: str) -> t.Iterator[bytes]:
+    """The builder's folder of the build."""
+    yield {"x": CONTENT, **PIECES}[url.removeprefix("http://builder/")]
+
+
+def test_the_kernel_comes_and_goes_with_its_build(pool: pathlib.Path) -> None:
+    plain, build = wanted(pool), wanted(pool, kernel=SUMS)
+    host_builds.present([plain], store, False)
+    folder = pool / "builds"
+    assert os.listdir(folder) == [f"{BUILD_ID}.qcow2"], "nobody boots it: it is not fetched"
+    predicted = host_builds.present([build], store, True)
+    assert os.listdir(folder) == [f"{BUILD_ID}.qcow2"]
+    assert host_builds.present([build], store, False) == predicted and predicted["changed"]
+    assert predicted["fetched"] == [BUILD_ID] and predicted["diff"]["before"] == f"{build.path}\n"
+    for name, text in PIECES.items():
+        path = folder / f"{BUILD_ID}.{name}"
+        assert path.read_bytes() == text and path.stat().st_mode & 0o777 == 0o444
+        assert f"{path}\n" in predicted["diff"]["after"]
+    again = host_builds.present([build], store, False)
+    assert not again["changed"] and again["diff"]["before"] == again["diff"]["after"]
+    params = {"pools": [str(pool)], "state_dir": str(pool.parent / "state"), "leaving": []}
+    gone = host_builds.absent([plain], params, False)
+    assert gone["changed"] and gone["diff"]["before"].count("\n") == 3 and not folder.exists()
+
+
+def test_a_kernel_that_is_something_else_is_fetched_again(pool: pathlib.Path) -> None:
+    build = wanted(pool, kernel=SUMS, verified=True)
+    host_builds.present([build], store, False)
+    path = pool / "builds" / f"{BUILD_ID}.vmlinuz"
+    path.chmod(0o644)
+    path.write_bytes(b"another")
+    assert host_builds.present([build], store, False)["changed"] and path.read_bytes() == PIECES["vmlinuz"]
+
+
+def test_a_kernel_that_arrives_broken_leaves_nothing(pool: pathlib.Path) -> None:
+    build = wanted(pool, kernel=SUMS)
+    with pytest.raises(builds.BuildError, match="http://builder/initrd.img gave 3 bytes .* not the build's initrd.img"):
+        builds.fetch_kernel(build, "initrd.img", lambda url: iter([b"bad"]))
+    assert os.listdir(pool / "builds") == []
+
+
+@pytest.mark.parametrize("kernel", [{"../evil": "0" * 64}, {"vmlinuz": "0" * 63}, {"vmlinuz": None}])
+def test_a_kernel_that_is_none_is_refused(kernel: dict[str, t.Any]) -> None:
+    item = {"build_id": BUILD_ID, "path": f"/pool/builds/{BUILD_ID}.qcow2", "kernel": kernel}
+    with pytest.raises(builds.BuildError, match="allowed: vmlinuz and initrd.img with their sha256"):
+        host_builds._read(item)
+
+
 @pytest.mark.parametrize("path", ["builds/x.qcow2", f"/pool/builds/{'0' * 64}.qcow2", f"/pool/{BUILD_ID}.qcow2"])
 def test_a_path_that_is_not_a_builds_is_refused(path: str) -> None:
     item = {"build_id": BUILD_ID, "path": path, "url": None, "size": None, "verified": False, "image": None}

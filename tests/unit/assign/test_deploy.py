@@ -53,6 +53,7 @@ def test_the_result_has_what_the_next_tasks_need(world: World) -> None:
             "url": "http://builder/a",
             "size": 1000,
             "verified": False,
+            "kernel": {},
         }
     ]
     assert found["guests"]["wn1"]["address"] == "10.0.4.21" and found["guests"]["wn1"]["wanted"] == "running"
@@ -176,7 +177,8 @@ def test_lines_and_problems_name_everything(world: World) -> None:
                 "wn2": entry(failed=True, msg="no room"),
                 "wn3": entry(restart_required=True, build_outdated=True),
             },
-            "prunable_found": [{"name": "old"}, {"name": "gone"}],
+            "prunable_found": [{"name": "old"}, {"name": "gone"}, {"name": "stuck"}],
+            "prune_failed": [{"name": "stuck", "msg": "still running"}],
             "pruned": [{"name": "gone"}],
             "unnamed_kept": [{"name": "who", "kept_because": "not in the ledger"}],
         },
@@ -192,7 +194,11 @@ def test_lines_and_problems_name_everything(world: World) -> None:
         "node1: who is in no spec and is kept: not in the ledger",
     ]
     assert report["problems"][0].startswith("wn4: no HostOS fits")
-    assert report["problems"][1:] == ["wn2 on node1: no room", "node2: libvirtd is not there"]
+    assert report["problems"][1:] == [
+        "wn2 on node1: no room",
+        "stuck on node1: still running",
+        "node2: libvirtd is not there",
+    ]
 
 
 def test_per_host() -> None:

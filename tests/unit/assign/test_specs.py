@@ -11,6 +11,7 @@ import typing as t
 import pytest
 from ansible_collections.oscarv.virt.plugins.module_utils._spec import GuestSpec
 from ansible_collections.oscarv.virt.plugins.plugin_utils._assign_observed import prunable
+from ansible_collections.oscarv.virt.plugins.plugin_utils._assign_result import builds_for
 from ansible_collections.oscarv.virt.plugins.plugin_utils._ledger_rows import HostRow, MoveRow
 from ansible_collections.oscarv.virt.plugins.plugin_utils._select import SelectError, select
 from ansible_collections.oscarv.virt.plugins.plugin_utils._specs import SpecProblem, specs
@@ -46,6 +47,52 @@ def test_a_spec_holds_everything_and_is_valid(world: World) -> None:
     assert (second.name, second.bridge, second.mtu, second.gateways) == ("eth1", "br1v7", 9000, ())
     assert made.seed is not None and made.seed.hostname == "wn1" and made.seed.cloud_init == {"timezone": "UTC"}
     assert not made.first_contact and not made.recreate and made.cpu.model == "default"
+
+
+def test_data_disks_may_be_raw(world: World) -> None:
+    world.workers["disks"] = [{"name": "scratch", "size": "5 GiB"}]
+    world.run()
+    hashed = world.row("wn1").spec_hash
+    assert [disk.format for disk in spec(world, "wn1").disks] == ["qcow2", "qcow2"]
+    world.workers["disks"][0]["format"] = "qcow2"
+    world.run(now=LATER)
+    assert world.row("wn1").spec_hash == hashed, "the default changes no hash that is recorded"
+    world.workers["disks"][0]["format"] = "raw"
+    world.run(now=LATER)
+    assert [disk.format for disk in spec(world, "wn1").disks] == ["qcow2", "raw"]
+    assert world.row("wn1").spec_hash != hashed
+
+
+def with_manifest(world: World, **manifest: t.Any) -> None:
+    build = dataclasses.replace(world.state.builds[BUILD], manifest=manifest)
+    world.state = dataclasses.replace(world.state, builds={**world.state.builds, BUILD: build})
+
+
+def test_an_image_that_says_so_boots_the_kernel_of_the_build(world: World) -> None:
+    world.run()
+    hashed = world.row("wn1").spec_hash
+    assert spec(world, "wn1").command_line is None
+    sums = {"vmlinuz": "1" * 64, "initrd.img": "2" * 64}
+    with_manifest(world, command_line="root=UUID=1 ro", sha256={**sums, "other": "3" * 64})
+    assert builds_for(world.cluster(), world.state, "node1", [spec(world, "wn1")])[0]["kernel"] == {}
+    world.data["images"]["debian"]["boot"] = "kernel"
+    world.run(now=LATER)
+    assert world.row("wn1").spec_hash != hashed
+    made = spec(world, "wn1")
+    assert made.command_line == "root=UUID=1 ro"
+    (found,) = builds_for(world.cluster(), world.state, "node1", [made])
+    assert found["kernel"] == sums
+    world.change("wn1", state="leaving")
+    assert spec(world, "wn1", absent=True).command_line is None
+
+
+@pytest.mark.parametrize("manifest", [{}, {"command_line": "x"}, {"command_line": "x", "sha256": {"vmlinuz": "1"}}])
+def test_a_build_without_a_known_kernel_cannot_be_booted_so(world: World, manifest: dict[str, t.Any]) -> None:
+    world.run()
+    world.data["images"]["debian"]["boot"] = "kernel"
+    with_manifest(world, **manifest)
+    with pytest.raises(SpecProblem, match="guest wn1: its image debian says boot: kernel, but its build aaaaaaaaaaaa"):
+        specs(world.cluster(), world.state)
 
 
 def test_after_first_contact_there_is_no_seed(world: World) -> None:

@@ -41,10 +41,18 @@ def test_a_block_is_there_whole_and_once_or_not(tmp_path: pathlib.Path, text: st
     assert found == ([str(path)] if differs else [])
 
 
+NODE = """<node>
+<domain type='test'><name>test</name><memory>8192</memory><os><type>hvm</type></os><devices/></domain>
+<network><name>default</name><bridge name='virbr0'/><ip address='192.168.122.1' netmask='255.255.255.0'/></network>
+<pool type='dir'><name>default-pool</name><target><path>/default-pool</path></target></pool>
+</node>"""
+
+
 @pytest.fixture
-def connection() -> t.Iterator[libvirt.virConnect]:
-    """A hypervisor of its own in this process: one pool (default-pool), one network (default) that runs."""
-    opened = libvirt.open("test:///default")
+def connection(tmp_path: pathlib.Path) -> t.Iterator[libvirt.virConnect]:
+    """A hypervisor of the test's own, where test:///default is one for the whole process; guest, pool, network run."""
+    (tmp_path / "node.xml").write_text(NODE)
+    opened = libvirt.open(f"test://{tmp_path}/node.xml")
     yield opened
     opened.close()
 

@@ -14,7 +14,7 @@ MIB = 2**20
 UUID = "6f7a3f1e-0f0e-4d55-9d3c-0a4b7d1f2c11"
 BUILD = "ab" * 32
 BIOS_BOOT, LINUX = "21686148-6449-6E6F-744E-656564454649", "0FC63DAF-8483-4772-8E79-3D69D8477DE4"
-PATHS = {"root": "/pool/demo/ct001-root.raw", "scratch": "/pool/demo/ct001-scratch.raw"}
+PATHS = {"root": "/pool/demo/ct001-root.ext4", "scratch": "/pool/demo/ct001-scratch.ext4"}
 
 PLAIN: dict[str, t.Any] = {
     "cluster": "demo",

@@ -44,7 +44,7 @@ def mode_of(path: str, name: str) -> str:
 
 
 def test_a_root_is_the_builds_in_its_own_size(build: str, tmp_path: pathlib.Path) -> None:
-    path = str(tmp_path / "demo/ct001-root.raw")
+    path = str(tmp_path / "demo/ct001-root.ext4")
     disks.maker(path, 64 * MIB, build, "ct001")()
     sound(path)
     assert inside(path, "/etc/hostname") == "image\n"
@@ -55,7 +55,7 @@ def test_a_root_is_the_builds_in_its_own_size(build: str, tmp_path: pathlib.Path
 
 
 def test_a_root_tells_its_build(build: str, tmp_path: pathlib.Path) -> None:
-    path = str(tmp_path / "ct001-root.raw")
+    path = str(tmp_path / "ct001-root.ext4")
     disks.maker(path, 64 * MIB, build, "ct001")()
     header = read_header(path)
     assert header is not None and (header.size, header.backing, header.stamp) == (64 * MIB, None, BUILD[:32])
@@ -64,7 +64,7 @@ def test_a_root_tells_its_build(build: str, tmp_path: pathlib.Path) -> None:
 
 
 def test_an_empty_disk_grows(tmp_path: pathlib.Path) -> None:
-    path = str(tmp_path / "ct001-scratch.raw")
+    path = str(tmp_path / "ct001-scratch.ext4")
     disks.maker(path, 16 * MIB, None, "ct001")()
     sound(path)
     disks.grow(path, 32 * MIB, "ct001")
@@ -77,7 +77,7 @@ def test_an_empty_disk_grows(tmp_path: pathlib.Path) -> None:
 
 def test_a_build_without_a_root_is_refused(tmp_path: pathlib.Path) -> None:
     build = make_build(tmp_path, cloud_init=False, table="dos")
-    path = tmp_path / "ct001-root.raw"
+    path = tmp_path / "ct001-root.ext4"
     with pytest.raises(DriverError, match="no GPT with a Linux partition"):
         _lxc_disk.create(str(path), 64 * MIB, build, BUILD, "ct001")
     assert not path.exists()
@@ -85,13 +85,13 @@ def test_a_build_without_a_root_is_refused(tmp_path: pathlib.Path) -> None:
 
 
 def test_a_file_that_is_no_file_system_is_no_disk(tmp_path: pathlib.Path) -> None:
-    path = tmp_path / "ct001-root.raw"
+    path = tmp_path / "ct001-root.ext4"
     path.write_bytes(b"\0" * MIB)
     assert read_header(str(path)) is None
 
 
 def test_cloud_init_gets_its_documents(build: str, tmp_path: pathlib.Path) -> None:
-    path = str(tmp_path / "ct001-root.raw")
+    path = str(tmp_path / "ct001-root.ext4")
     disks.maker(path, 64 * MIB, build, "ct001")()
     spec = GuestSpec.from_plain(plain())
     _lxc_seed.write(path, spec, tmp_path / "seeds")
@@ -107,7 +107,7 @@ def test_cloud_init_gets_its_documents(build: str, tmp_path: pathlib.Path) -> No
 
 def test_without_cloud_init_files_are_written(tmp_path: pathlib.Path) -> None:
     build = make_build(tmp_path, cloud_init=False)
-    path = str(tmp_path / "ct001-root.raw")
+    path = str(tmp_path / "ct001-root.ext4")
     disks.maker(path, 64 * MIB, build, "ct001")()
     spec = GuestSpec.from_plain(plain())
     public = _lxc_seed.write(path, spec, tmp_path / "seeds")

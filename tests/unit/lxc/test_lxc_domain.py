@@ -17,6 +17,7 @@ from ansible_collections.oscarv.virt.plugins.module_utils._kvm_mark import mark_
 from ansible_collections.oscarv.virt.plugins.module_utils._kvm_parse import parse, restart_required, view
 from ansible_collections.oscarv.virt.plugins.module_utils._lxc_parse import name_of, processors
 from ansible_collections.oscarv.virt.plugins.module_utils._lxc_platform import LxcPlatform
+from ansible_collections.oscarv.virt.plugins.module_utils._paths import disk_name_of, disk_path, format_of
 from ansible_collections.oscarv.virt.plugins.module_utils._spec import GuestSpec, NicSpec
 from lxc_plain import MIB, PATHS, UUID, plain
 from lxml import etree
@@ -118,11 +119,19 @@ def test_without_loop_devices_nothing_runs(platform: LxcPlatform, monkeypatch: p
         ({"firmware": "uefi"}, "uefi"),
         ({"cpu": {"model": "host-model"}}, "cpu.model"),
         ({"hypervisor": "kvm"}, "lxc driver"),
+        ({"command_line": "root=UUID=1 ro"}, "boot: kernel; a container boots none"),
     ],
 )
 def test_refusals(platform: LxcPlatform, changes: dict[str, object], named: str) -> None:
     with pytest.raises(Unsupported, match=named):
         platform.refuse(GuestSpec.from_plain(plain(**changes)))
+
+
+@pytest.mark.parametrize("format_", ["qcow2", "raw"])
+def test_disks_are_file_systems_whatever_their_format(platform: LxcPlatform, format_: str) -> None:
+    assert platform.dialect.disk_kind(format_) == "ext4"
+    path = disk_path("/pool", "demo", "ct001", "scratch", platform.dialect.disk_kind(format_))
+    assert disk_name_of(path, "demo", "ct001") == "scratch" and format_of(path) == "raw"
 
 
 def test_the_dialect_is_told_by_the_domain() -> None:

@@ -7,6 +7,7 @@ tests/integration/migrate/test_refusals.py; here are the rest and the words."""
 from __future__ import annotations
 
 import os
+import pathlib
 import typing as t
 
 import libvirt
@@ -156,6 +157,25 @@ def test_builds(play: Stage) -> None:
     assert "has 100 bytes here and 99 on node02" in why(play)
     builds.clear()
     assert f"node02 lacks the build {BUILD}" in why(play)
+
+
+def test_a_kernel_from_outside_must_be_there_too(play: Stage) -> None:
+    folder = f"{play.pool}/builds"
+    paths = [f"{folder}/{BUILD}.{name}" for name in ("vmlinuz", "initrd.img")]
+    for path in paths:
+        pathlib.Path(path).write_bytes(b"k" * 10)
+    parts = dict(zip(("kernel", "initrd"), paths, strict=True))
+    outside = "".join(f"<{tag}>{path}</{tag}>" for tag, path in parts.items()) + "<cmdline>ro</cmdline>"
+    domain = t.cast(Domain, play.driver.domain)
+    text = domain.xmldesc().replace("</os>", f"{outside}</os>")
+    domain.xmldesc = lambda _flags=0: text  # type: ignore[method-assign]
+    there = play.target.folders[folder]
+    words = why(play)
+    assert all(f"it boots {path}, which node02 lacks: run oscarv.virt.deploy" in words for path in paths)
+    there[f"{BUILD}.vmlinuz"], there[f"{BUILD}.initrd.img"] = (10, 10), (9, 9)
+    assert "initrd.img, which has 10 bytes here and 9 on node02: fetch it anew" in why(play)
+    there[f"{BUILD}.initrd.img"] = (10, 10)
+    look(play)
 
 
 def test_pools(play: Stage) -> None:

@@ -247,6 +247,7 @@ def test_refusals_before_anything_changes(host: HostOS) -> None:
         assert host.tree() == before
 
     refused(spec(firmware="uefi"), "no firmware")
+    refused(spec(command_line="root=UUID=1 ro"), "boot: kernel; a container boots none")
     refused(spec(first_contact=True), "recreate: true")
     refused(spec(disks=[{"name": "root", "size": 2**30, "pool": "local", "build_id": "cd" * 32}]), "not in")
     refused(spec(disks=[{"name": "root", "size": 2**30, "pool": "p", "build_id": "cd" * 32}]), "pools of this HostOS")

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib.util
 import itertools
 import random
 import re
@@ -21,14 +20,13 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import Planne
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_consolidate import consolidate
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from problems import GIB, guest, host, problem, problems
+from problems import GIB, guest, host, needs_solver, problem, problems
 
 RACK1, RACK2 = (("rack", "r1"),), (("rack", "r2"),)
-HIGHSPY = importlib.util.find_spec("highspy") is not None
 ENGINES = [
     "pure",
-    pytest.param("auto", marks=pytest.mark.skipif(not HIGHSPY, reason="without highspy auto is pure")),
-    pytest.param("highspy", marks=pytest.mark.skipif(not HIGHSPY, reason="highspy is optional")),
+    pytest.param("auto", marks=needs_solver),
+    pytest.param("highspy", marks=needs_solver),
 ]
 
 
@@ -161,7 +159,7 @@ def test_two_hosts_are_enough(engine: str) -> None:
     assert plan.moves[0].reason.endswith("becomes empty; " + plan.moves[0].target + " then 100 % full")
 
 
-@pytest.mark.skipif(not HIGHSPY, reason="highspy is optional")
+@needs_solver
 def test_the_engine_that_answered_is_named() -> None:
     assert consolidate(four_half_full()).engine == "bin-centric"  # proved best, so no solver was asked
     assert consolidate(four_half_full(options={"engine": "highspy"})).engine == "patterns (highspy)"
@@ -179,7 +177,7 @@ def test_without_numpy_and_highspy_pure_python_answers(monkeypatch: pytest.Monke
         consolidate(problem(hosts, guests, verb="consolidate", options={"engine": "highspy"}))
 
 
-@pytest.mark.skipif(not HIGHSPY, reason="highspy is optional")
+@needs_solver
 def test_the_solver_is_asked_where_pure_python_proves_nothing() -> None:
     hosts = [host(f"h{n}", memory=9) for n in range(6)]
     guests = [guest(f"g{n}", memory=4, host=f"h{n}") for n in range(6)] + [guest("x", memory=1, host="h0")]

@@ -20,7 +20,7 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import solve
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_room import make_room
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_room_bound import least_moves
 from hypothesis import given, settings
-from problems import guest, host, problem, problems
+from problems import guest, host, needs_solver, problem, problems
 
 
 def answer(asked: Problem, *, solver: bool = False) -> Plan:
@@ -87,7 +87,7 @@ def test_no_answer_undercuts_the_bound_or_brute_force(asked: Problem) -> None:
         assert len(plan.moves) <= 3
 
 
-@pytest.mark.skipif(not exact.available(), reason="highspy is not there")
+@needs_solver
 @settings(max_examples=100, deadline=None)
 @given(problems(max_hosts=4, max_guests=6))
 def test_the_exact_model_is_never_worse_and_keeps_every_rule(asked: Problem) -> None:
@@ -95,7 +95,7 @@ def test_the_exact_model_is_never_worse_and_keeps_every_rule(asked: Problem) -> 
     assert (len(with_it.stays), len(with_it.moves)) <= (len(without.stays), len(without.moves))
 
 
-@pytest.mark.skipif(not exact.available(), reason="highspy is not there")
+@needs_solver
 @settings(max_examples=150, deadline=None)
 @given(problems(max_hosts=4, max_guests=5))
 def test_the_bound_of_the_model_is_never_above_brute_force(asked: Problem) -> None:
@@ -125,7 +125,7 @@ def test_a_chain_over_two_hosts_is_found() -> None:
     assert [(m.guest, m.target, m.wave) for m in plan.moves] == [("b", "h3", 1), ("a", "h2", 2)] and not plan.stays
 
 
-@pytest.mark.skipif(not exact.available(), reason="highspy is not there")
+@needs_solver
 def test_the_model_proves_what_counting_cannot() -> None:
     hosts = [host("h1", memory=8), host("h2", memory=4), host("h3", memory=2)]
     guests = [guest("a", memory=4, host="h1"), guest("b", memory=2, host="h2"), guest("big", memory=8)]
