@@ -9,7 +9,7 @@ SUITES = . .venv/bin/activate && python tools/suites.py
 export UV_SYSTEM_CERTS := true
 export UV_NATIVE_TLS := true
 
-.PHONY: help demo demo-down demo-clean test check test-kvm test-xen test-long bench docs venv venv-test packages
+.PHONY: help demo demo-down demo-clean test check test-kvm test-xen test-lxc test-openvz test-long bench docs venv venv-test packages
 
 help: ## this list
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -34,6 +34,12 @@ test-kvm: venv-test packages ## the molecule scenario `kvm` alone
 
 test-xen: venv-test packages ## the molecule scenario `xen` alone
 	$(SUITES) xen
+
+test-lxc: venv-test packages ## the molecule scenario `lxc` alone
+	$(SUITES) lxc
+
+test-openvz: venv-test packages ## the molecule scenario `openvz` alone: containers under a double of OpenVZ's tools
+	$(SUITES) openvz
 
 test-long: venv-test packages ## what is too slow for CI
 	$(SUITES) long

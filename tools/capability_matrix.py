@@ -15,6 +15,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / ".build" / "collections"))
 
 from ansible_collections.oscarv.virt.plugins.module_utils._driver import CAPABILITIES  # noqa: E402
+from ansible_collections.oscarv.virt.plugins.module_utils._lxc_platform import MISSING  # noqa: E402
+from ansible_collections.oscarv.virt.plugins.module_utils._openvz import CANNOT  # noqa: E402
 from ansible_collections.oscarv.virt.plugins.module_utils._spec import XEN_TYPES  # noqa: E402
 from ansible_collections.oscarv.virt.plugins.module_utils._xen_platform import missing_for  # noqa: E402
 
@@ -56,13 +58,16 @@ HEAD = """\
 Made from the drivers' own code by `tools/capability_matrix.py`. What a HostOS really can is measured: `hostos_info`
 returns it with reasons, and what a HostOS lacks is refused before anything changes. The columns of Xen are those of
 Debian 12's hypervisor on a CPU with nested paging (HAP). A "yes" is the driver's word, not
-what was seen: that stands in [the how-to](../how-to/xen.md#what-was-not-seen).
+what was seen: that stands in the how-tos, for [Xen](../how-to/xen.md#what-was-not-seen) and for
+[containers](../how-to/containers.md#what-was-seen-and-what-not). The column openvz is contract tested against a double
+of its tools, never on an OpenVZ kernel.
 """
 
 
 def columns() -> dict[str, dict[str, str]]:
     """Driver (and type of guest) -> capability that it lacks -> why."""
-    return {"kvm": {}, **{f"xen {name}": missing_for(name, DEBIAN_XEN) for name in XEN_TYPES}}
+    xen = {f"xen {name}": missing_for(name, DEBIAN_XEN) for name in XEN_TYPES}
+    return {"kvm": {}, **xen, "lxc": dict(MISSING), "openvz": dict(CANNOT)}
 
 
 def table() -> str:

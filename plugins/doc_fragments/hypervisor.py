@@ -13,13 +13,13 @@ options:
     description:
       - The hypervisor of this HostOS.
     type: str
-    choices: [kvm, xen]
+    choices: [kvm, xen, lxc, openvz]
     default: kvm
   uri:
     description:
-      - Where the hypervisor is reached.
-      - "The default for V(kvm) is C(qemu:///system), for V(xen) C(xen:///system). libvirt's simulator (C(test+unix:///default?socket=...)) can be used
-        to try things out: it has guests, but neither files nor processes."
+      - Where the hypervisor is reached. V(openvz) has no such place.
+      - "The default for V(kvm) is C(qemu:///system), for V(xen) C(xen:///system), for V(lxc) C(lxc:///system).
+        libvirt's simulator (C(test+unix:///default?socket=...)) can be used to try things out: it has guests, but neither files nor processes."
     type: str
   state_dir:
     description:

@@ -9,16 +9,24 @@ The files `_kvm_*` hold what both share, which is nearly everything; here is whe
 from __future__ import annotations
 
 import abc
+import time
 import typing as t
 import xml.etree.ElementTree as ET
 
-from . import _kvm_xml, _xen_xml
+from . import _kvm_xml, _lxc_xml, _xen_xml
+from ._driver import DriverError
 from ._kvm_parse import Boot, serial_of
 from ._kvm_xml import element
-from ._paths import kernel_paths
+from ._lxc_parse import PERIOD, mount_of
+from ._lxc_process import is_heard, power_off_systemd, processes_of
+from ._paths import CONTAINER_DISK, kernel_paths
 from ._spec import GuestSpec, NicSpec
 
 _BOOT = ("kernel", "initrd", "cmdline")
+
+#: How often a container is started that libvirt loses sight of, seconds until it has connected to it, and until it has
+#: heard that one has ended.
+_STARTS, _HEARD, _NEWS = 3, 3.0, 2.0
 
 
 class Dialect(abc.ABC):
@@ -34,6 +42,11 @@ class Dialect(abc.ABC):
     offline_migration: t.ClassVar[bool]
     #: The memory of a paused guest can be saved as it is.
     saves_paused: t.ClassVar[bool]
+    #: A guest can be started so that it is paused from the beginning.
+    starts_paused: t.ClassVar[bool] = True
+    #: A running guest can be left fewer vCPUs than it has.
+    unplugs: t.ClassVar[bool] = False
+    renames: t.ClassVar[bool] = True
 
     @abc.abstractmethod
     def nic(self, nic: NicSpec) -> ET.Element:
@@ -58,6 +71,40 @@ class Dialect(abc.ABC):
     @abc.abstractmethod
     def shutdown_flags(self, lib: t.Any) -> int:
         """How a guest is asked to shut down."""
+
+    def disk_kind(self, format_: str) -> str:
+        """How the name of a disk of this format ends."""
+        return format_
+
+    def ask(self, domain: t.Any, lib: t.Any) -> None:
+        """Ask a guest to shut down."""
+        domain.shutdownFlags(self.shutdown_flags(lib))
+
+    def start(self, domain: t.Any, flags: int) -> None:
+        """Start a guest of this HostOS."""
+        domain.createWithFlags(flags)
+
+    def has_ended(self, domain: t.Any) -> bool:
+        """Whether a guest of this HostOS does not run any more."""
+        return not domain.isActive()
+
+    def set_vcpus(self, domain: ET.Element, vcpus: int) -> None:
+        """Say in a persistent configuration how many of its vCPUs a guest is given."""
+        found = domain.find("vcpu")
+        if found is not None:
+            found.set("current", str(vcpus))
+
+    def plug(self, domain: t.Any, vcpus: int, lib: t.Any) -> None:
+        """Give a running guest so many vCPUs."""
+        domain.setVcpusFlags(vcpus, lib.VIR_DOMAIN_AFFECT_LIVE)
+
+    def find_disk(self, domain: ET.Element, name: str) -> ET.Element | None:
+        """Our disk of this name; never the seed, which is a disk of that serial under Xen."""
+        wanted, seed = serial_of(name), find_seed(domain)
+        for disk in domain.findall("devices/disk"):
+            if disk is not seed and disk.get("device", "disk") == "disk" and disk.findtext("serial") == wanted:
+                return disk
+        return None
 
     @abc.abstractmethod
     def undefine_flags(self, lib: t.Any) -> int:
@@ -154,15 +201,106 @@ class Xen(Dialect):
         return int(lib.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
 
 
+class Lxc(Dialect):
+    hypervisor = "lxc"
+    scheme = "lxc"
+    prefix = ""
+    tells_hypervisor = "lxc"
+    reconnects = False
+    offline_migration = False
+    saves_paused = False
+    starts_paused = False
+    unplugs = True
+    renames = False
+
+    def nic(self, nic: NicSpec) -> ET.Element:
+        return _lxc_xml.nic_element(nic)
+
+    def disk(self, name: str, path: str, target: str) -> ET.Element:
+        return _lxc_xml.disk_element(name, path)
+
+    def put_seed(self, domain: ET.Element, path: str | None) -> None:
+        """There is none: the root disk holds what the first boot is told."""
+
+    def command_line(self, text: str) -> str:
+        raise NotImplementedError("a container boots no kernel")
+
+    def put_boot(self, domain: ET.Element, boot: Boot | None) -> None:
+        """It stays: a container boots no kernel, and `LxcPlatform.refuse` refuses one."""
+
+    def disk_kind(self, format_: str) -> str:
+        """A file system for every format: a container has no machine that could read a disk."""
+        return CONTAINER_DISK
+
+    def shutdown_flags(self, lib: t.Any) -> int:
+        return int(lib.VIR_DOMAIN_SHUTDOWN_INITCTL)
+
+    def ask(self, domain: t.Any, lib: t.Any) -> None:
+        """systemd takes a signal for it; another init is asked through its pipe."""
+        if not power_off_systemd(domain.UUIDString()):
+            domain.shutdownFlags(self.shutdown_flags(lib))
+
+    def start(self, domain: t.Any, flags: int) -> None:
+        """Again where libvirt has lost sight of it at once: nothing has happened in it yet."""
+        for _attempt in range(_STARTS):
+            domain.createWithFlags(flags)
+            if _within(_HEARD, lambda: is_heard(domain.name()) or not processes_of(domain.UUIDString())):
+                return
+            domain.destroy()
+        raise DriverError(
+            f"guest {domain.name()}: started {_STARTS} times, and each time libvirt lost sight of it: see"
+            f" /var/log/libvirt/lxc/{domain.name()}.log; restarting libvirtd may help"
+        )
+
+    def has_ended(self, domain: t.Any) -> bool:
+        """libvirt may not know; it is told then."""
+        if not domain.isActive():
+            return True
+        if processes_of(domain.UUIDString()):
+            return False
+        if _within(_NEWS, lambda: not domain.isActive()):
+            return True
+        domain.destroy()
+        return True
+
+    def undefine_flags(self, lib: t.Any) -> int:
+        """libvirt keeps nothing more of a container, and refuses flags."""
+        return 0
+
+    def set_vcpus(self, domain: ET.Element, vcpus: int) -> None:
+        _lxc_xml.set_processors(domain, vcpus)
+
+    def plug(self, domain: t.Any, vcpus: int, lib: t.Any) -> None:
+        limits = {"vcpu_period": PERIOD, "vcpu_quota": PERIOD * vcpus}
+        domain.setSchedulerParametersFlags(limits, lib.VIR_DOMAIN_AFFECT_LIVE)
+
+    def find_disk(self, domain: ET.Element, name: str) -> ET.Element | None:
+        for found in domain.findall("devices/filesystem"):
+            target = found.find("target")
+            if target is not None and target.get("dir") == mount_of(name):
+                return found
+        return None
+
+
 KVM: Dialect = Kvm()
+LXC: Dialect = Lxc()
 XEN: Dialect = Xen()
 #: By the word that definitions use.
-DIALECTS = {dialect.hypervisor: dialect for dialect in (KVM, XEN)}
+DIALECTS = {dialect.hypervisor: dialect for dialect in (KVM, XEN, LXC)}
 
 
 def dialect_of(domain_type: str) -> Dialect:
     """The dialect of a domain whose XML begins <domain type='...'>."""
-    return XEN if domain_type == "xen" else KVM
+    return DIALECTS.get(domain_type, KVM)
+
+
+def _within(seconds: float, condition: t.Callable[[], bool]) -> bool:
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() >= end:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def find_seed(domain: ET.Element) -> ET.Element | None:

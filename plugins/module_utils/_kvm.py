@@ -12,6 +12,7 @@ import typing as t
 from ._claims import read_claims
 from ._driver import Capability, Change, Driver, DriverError, MoveRequest, MoveResult, Observation, Seen
 from ._errors import StepFailed
+from ._hostos import Acceleration
 from ._kvm_capabilities import capabilities
 from ._kvm_connection import open_connection, require_libvirt, told
 from ._kvm_observe import observe_all, observe_one, pool_paths, qemu_processes
@@ -46,6 +47,11 @@ class KvmDriver(Driver):
     @functools.cached_property
     def platform(self) -> Platform:
         return Platform(self.connection, self.options.state_dir, self.options.emulation)
+
+    @property
+    def acceleration(self) -> Acceleration:
+        """What guests run with."""
+        return self.platform.acceleration
 
     def capabilities(self) -> dict[str, Capability]:
         return capabilities(self.platform)

@@ -41,11 +41,15 @@ def plan_vcpus(plan: Plan) -> None:
     if wanted > plan.world.platform.most_vcpus:
         raise plan.error(f"vcpus: found {wanted}; allowed: at most {plan.world.platform.most_vcpus}")
     reach = plan.world.platform.most_live_vcpus
-    pluggable = live is not None and live.vcpus <= wanted <= min(live.vcpus_max, reach)
-    effect = LIVE if pluggable else _restart(plan)  # vCPUs that a guest booted with cannot be taken away
+    floor = 1 if plan.world.platform.dialect.unplugs else live.vcpus if live else 0
+    pluggable = live is not None and floor <= wanted <= min(live.vcpus_max, reach)
+    effect = LIVE if pluggable else _restart(plan)  # vCPUs that a machine booted with cannot be taken away
     if not plan.difference.compare("vcpus", config.vcpus, wanted, effect=effect):
         return
-    most = config.vcpus_max if wanted <= config.vcpus_max else plan.world.platform.vcpus_max(wanted)
+    platform = plan.world.platform
+    most = (
+        config.vcpus_max if wanted <= config.vcpus_max and not platform.dialect.unplugs else platform.vcpus_max(wanted)
+    )
     plan.edits.append(functools.partial(edit.set_vcpus, vcpus=wanted, most=most))
     if plan.active and pluggable and live is not None and live.vcpus != wanted:
         words = f"plug vCPUs: {live.vcpus} -> {wanted}"
@@ -96,7 +100,7 @@ def _restart(plan: Plan) -> str:
 
 def _set_vcpus(plan: Plan, number: int) -> None:
     with told(plan.spec.name, f"give it {number} vCPUs while it runs"):
-        lookup(plan).setVcpusFlags(number, require_libvirt().VIR_DOMAIN_AFFECT_LIVE)
+        plan.world.platform.dialect.plug(lookup(plan), number, require_libvirt())
 
 
 def _set_memory(plan: Plan, size: int) -> None:

@@ -12,6 +12,7 @@ import pathlib
 import typing as t
 
 from . import _kvm_disks as disks
+from . import _lxc_seed
 from . import _seed as seeds
 from ._difference import redacted
 from ._kvm_boot import wanted_boot
@@ -83,8 +84,10 @@ def _record(plan: Plan, new: New) -> None:
         found["boot"] = new.boot._asdict()
     for key, value in found.items():
         plan.difference.compare(key, None, value)
-    if new.seed is not None and spec.seed is not None:
-        content = {"hostname": spec.seed.hostname, "path": new.seed, "cloud_init": redacted(dict(spec.seed.cloud_init))}
+    inside = new.paths["root"] if plan.world.platform.seed_inside and not new.returns else None
+    if (new.seed or inside) and spec.seed is not None:
+        secret = redacted(dict(spec.seed.cloud_init))
+        content = {"hostname": spec.seed.hostname, "path": new.seed or inside, "cloud_init": secret}
         plan.difference.compare("seed", None, content)
 
 
@@ -136,7 +139,8 @@ def _adopt(plan: Plan, new: New, disk: DiskSpec) -> bool:
             f"disk {disk.name}: {path} is there, and nothing says that it belongs to this guest (uuid"
             f" {plan.spec.uuid}). Look at it, then move it away or remove it"
         )
-    header, build = read_header(path), disks.build_under(path)
+    before = claim.mark.build_id if claim.mark else None
+    header, build = read_header(path), disks.build_under(path, (disk.build_id, before))
     if claim.fresh:
         return header is not None and header.size <= disks.size_wanted(disk) and build == disk.build_id
     if disk.name == "root" and plan.spec.recreate and build != disk.build_id:
@@ -158,6 +162,10 @@ def _plan_seed(plan: Plan, new: New) -> None:
         return
     if spec.seed is None:
         return
+    if world.platform.seed_inside:
+        seeds.refuse(spec, inside=True)
+        plan.add(Phase.PREPARE, "tell the root what it boots as", functools.partial(_tell_root, plan, new))
+        return
     new.seed = seed_path(plan.root_pool, spec.cluster, spec.name)
     if world.has_files:
         seeds.refuse(spec)
@@ -169,6 +177,12 @@ def _make_seed(plan: Plan, new: New) -> None:
     spec, options = plan.spec, plan.world.options
     key = seeds.make_seed(t.cast(str, new.seed), spec, options.seed_work, options.host_keys_private.get(spec.name))
     new.host_key = key.public
+
+
+def _tell_root(plan: Plan, new: New) -> None:
+    spec, options = plan.spec, plan.world.options
+    private = options.host_keys_private.get(spec.name)
+    new.host_key = _lxc_seed.write(new.paths["root"], spec, options.seed_work, private)
 
 
 def _plan_claim(plan: Plan, new: New) -> None:

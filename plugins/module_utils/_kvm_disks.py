@@ -11,11 +11,13 @@ import pathlib
 import shutil
 import stat
 import subprocess
+import typing as t
 
+from . import _lxc_disk
 from ._driver import DriverError
 from ._files import whole
 from ._kvm_world import Phase, Plan, World, chain
-from ._paths import build_of, build_path, disk_path, format_of
+from ._paths import CONTAINER_DISK, build_of, build_path, disk_path, format_of, kind_of
 from ._qcow2 import read_header
 from ._spec import DiskSpec, GuestSpec
 
@@ -28,7 +30,8 @@ def size_wanted(disk: DiskSpec) -> int:
 
 
 def path_of(world: World, spec: GuestSpec, disk: DiskSpec) -> str:
-    return disk_path(world.pool_directory(spec, disk), spec.cluster, spec.name, disk.name, disk.format)
+    directory, kind = world.pool_directory(spec, disk), world.platform.dialect.disk_kind(disk.format)
+    return disk_path(directory, spec.cluster, spec.name, disk.name, kind)
 
 
 def require_tools(spec: GuestSpec) -> None:
@@ -66,8 +69,14 @@ def backing_of(world: World, spec: GuestSpec, disk: DiskSpec) -> str | None:
     return path
 
 
-def build_under(path: str | None) -> str | None:
-    """The build that a disk file stands on, through snapshots; None where it stands on none."""
+def build_under(path: str | None, known: t.Iterable[str | None] = ()) -> str | None:
+    """The build that a disk file stands on, through snapshots; None where it stands on none.
+
+    A container's root stands on nothing, but tells the beginning of its build's id: the one of `known` that begins so.
+    """
+    header = read_header(path) if path and kind_of(path) == CONTAINER_DISK else None
+    if header is not None and header.stamp is not None:
+        return next((build for build in known if build and build.startswith(header.stamp)), header.stamp)
     return next((build for build in map(build_of, chain(path)[1:]) if build), None)
 
 
@@ -89,7 +98,8 @@ def refuse_shrink(plan: Plan, disk: DiskSpec, size: int) -> None:
 
 def refuse_format(plan: Plan, disk: DiskSpec, path: str | None) -> None:
     """DriverError where the disk, or the file of it that was kept, at `path` has another format than is wanted."""
-    if path is not None and os.path.lexists(path) and format_of(path) != disk.format:
+    kind = plan.world.platform.dialect.disk_kind(disk.format)
+    if path is not None and os.path.lexists(path) and kind_of(path) != kind:
         raise plan.error(
             f"disks.{disk.name}.format: found {disk.format!r}, but {path} is there: a disk does not change its format;"
             " put the definition back, or give the new disk another name"
@@ -111,9 +121,16 @@ def plan_creation(plan: Plan, disk: DiskSpec, path: str) -> None:
     """A step that makes a disk file, on a build that was checked."""
     require_tools(plan.spec)
     backing = backing_of(plan.world, plan.spec, disk)
-    run = functools.partial(create, path, size_wanted(disk), backing, plan.spec.name)
+    run = maker(path, size_wanted(disk), backing, plan.spec.name)
     plan.add(Phase.PREPARE, f"create disk {disk.name}", run)
     plan.written.add(pathlib.Path(path).parent)
+
+
+def maker(path: str, size: int, backing: str | None, guest: str) -> t.Callable[[], None]:
+    """What makes a disk file, by the kind that its name tells."""
+    if kind_of(path) == CONTAINER_DISK:
+        return functools.partial(_lxc_disk.create, path, size, backing, build_of(backing), guest)
+    return functools.partial(create, path, size, backing, guest)
 
 
 def create(path: str, size: int, backing: str | None, guest: str) -> None:
@@ -132,6 +149,9 @@ def create(path: str, size: int, backing: str | None, guest: str) -> None:
 
 def grow(path: str, size: int, guest: str) -> None:
     """Grow the file of a guest that is off; one that runs is grown through libvirt. Never shrinks."""
+    if kind_of(path) == CONTAINER_DISK:
+        _lxc_disk.grow(path, size, guest)
+        return
     header = read_header(path)
     if header is not None and header.size < size:
         _qemu_img(["qemu-img", "resize", "-q", "-f", format_of(path), path, str(size)], guest, f"grow {path}")

@@ -8,8 +8,7 @@ from __future__ import annotations
 import typing as t
 import xml.etree.ElementTree as ET
 
-from ._dialect import Dialect, dialect_of, find_seed
-from ._kvm_parse import serial_of
+from ._dialect import Dialect, dialect_of
 from ._kvm_xml import cpu_element, firmware_elements, free_target, memory_of
 from ._spec import NicSpec
 
@@ -18,7 +17,7 @@ def set_vcpus(domain: ET.Element, vcpus: int, most: int) -> None:
     """`most` is the highest number that the guest can be given while it runs."""
     vcpu = _child(domain, "vcpu")
     vcpu.text = str(most)
-    vcpu.set("current", str(vcpus))
+    _dialect(domain).set_vcpus(domain, vcpus)
     _drop(domain, "vcpus")  # the state of each vCPU; libvirt writes it anew
 
 
@@ -109,13 +108,9 @@ def find_nic(domain: ET.Element, mac: str) -> ET.Element | None:
     return None
 
 
-def find_disk(domain: ET.Element, name: str, device: str = "disk") -> ET.Element | None:
-    """A disk by its name; never the seed, which is a disk of that serial under Xen."""
-    wanted, seed = serial_of(name), find_seed(domain)
-    for disk in domain.findall("devices/disk"):
-        if disk is not seed and disk.get("device", "disk") == device and disk.findtext("serial") == wanted:
-            return disk
-    return None
+def find_disk(domain: ET.Element, name: str) -> ET.Element | None:
+    """A disk by its name."""
+    return _dialect(domain).find_disk(domain, name)
 
 
 def _dialect(domain: ET.Element) -> Dialect:

@@ -32,6 +32,21 @@ def crosses(hypervisor: str, request: MoveRequest) -> bool:
     return bool(request.hypervisor) and request.hypervisor != hypervisor
 
 
+#: Between these a guest's disks mean the same.
+_MACHINES = ("kvm", "xen")
+
+
+def pair_refusal(hypervisor: str, request: MoveRequest) -> str | None:
+    """Why nothing goes from this hypervisor to the target's; to be asked before the target is."""
+    there = request.hypervisor
+    if not crosses(hypervisor, request) or (hypervisor in _MACHINES and there in _MACHINES):
+        return None
+    return (
+        f"it runs under {hypervisor} and {request.target} has {there}: machines and containers have other disks, so"
+        " guests go between kvm and xen only: choose another target"
+    )
+
+
 def refusals(
     hypervisor: str, request: MoveRequest, live: bool, target: Target, builds: t.Iterable[str | None]
 ) -> list[str]:

@@ -11,10 +11,12 @@ import dataclasses
 import typing as t
 
 from . import _kvm_move_report as report
+from . import _vz_move
 from ._driver import DriverError, MoveRequest, MoveResult
-from ._hypervisor import open_driver
+from ._hypervisor import open_libvirt as open_driver
 from ._kvm_connection import require_libvirt
 from ._kvm_move import NotMoved, Scene, act, already, look
+from ._kvm_move_across import pair_refusal
 from ._kvm_move_plan import MovePlan, Refused
 from ._kvm_move_settle import Action, Settler
 from ._kvm_move_target import Target
@@ -28,6 +30,8 @@ def run(params: Params, *, check: bool) -> dict[str, t.Any]:
     """What the module returns. Raises DriverError only where nothing at all could be looked at."""
     requests = _requests(params)
     actions = _actions(params)
+    if params.get("hypervisor") == "openvz":
+        return _vz_move.run(params, requests, actions, check=check)
     driver = open_driver(params, shutdown_timeout=params["shutdown_timeout"])
     try:
         with contextlib.ExitStack() as stack:
@@ -137,6 +141,9 @@ class _Moves:
 
     def _look(self, request: MoveRequest) -> MovePlan | MoveResult | Exception:
         try:
+            why = pair_refusal(self._scene.driver.hypervisor, request)
+            if why is not None:
+                raise Refused(request.spec.name, [why])
             target = self._target(request)
             return already(self._scene, request, target) or look(self._scene, request, target)
         except (DriverError, OSError, require_libvirt().libvirtError) as error:

@@ -27,6 +27,10 @@ def platform_refusals(source: t.Any, target: Target, xml: ET.Element, *, live: b
     """Why the target's QEMU cannot run this domain. `xml`: what runs; of a stopped domain its configuration."""
     lib = require_libvirt()
     kind = xml.get("type", "")
+    if kind == "lxc":
+        if "exe" in guest_kinds(target.connection):
+            return []
+        return [f"libvirt on {target.host} runs no containers: run oscarv.virt.hostos there"]
     if kind == "xen":
         wanted = xml.findtext("os/type", "").replace("linux", "xen")
         if wanted in guest_kinds(target.connection):

@@ -10,7 +10,7 @@ import time
 import typing as t
 import xml.etree.ElementTree as ET
 
-from ._dialect import XEN
+from ._dialect import LXC, XEN, dialect_of
 from ._driver import DriverError, Mark
 from ._kvm_connection import error_name, require_libvirt
 from ._kvm_domain import text_of
@@ -80,7 +80,7 @@ def migrate(plan: MovePlan, target: Target, mark: Mark, clock: Clock) -> None:
     lib = require_libvirt()
     domain = plan.domain
     xen = plan.config.domain_type == XEN.hypervisor
-    if not plan.live and (xen or plan.crosses):
+    if not plan.live and (plan.crosses or not dialect_of(plan.config.domain_type).offline_migration):
         travel(plan, target, mark)
         return
     secure = lib.VIR_DOMAIN_XML_SECURE | lib.VIR_DOMAIN_XML_MIGRATABLE
@@ -143,8 +143,12 @@ def shut_down(plan: MovePlan, clock: Clock, patience: float) -> None:
     """Ask the guest to power off and wait; DriverError if it does not within `patience` seconds."""
     domain = plan.domain
     end = time.monotonic() + patience
-    domain.shutdown()
-    while domain.isActive():
+    dialect = dialect_of(plan.config.domain_type)
+    if dialect is LXC:
+        dialect.ask(domain, require_libvirt())
+    else:
+        domain.shutdown()
+    while not dialect.has_ended(domain):
         clock.check(plan.guest)
         if time.monotonic() >= end:
             raise DriverError(

@@ -13,6 +13,7 @@ import os
 import pathlib
 import typing as t
 
+from ._dialect import dialect_of
 from ._driver import Capability, DriverError, Mark, MoveRequest, Seen
 from ._kvm_connection import told
 from ._kvm_domain import running_xml
@@ -200,6 +201,7 @@ def _way(request: MoveRequest, seen: Seen) -> tuple[bool, bool, tuple[str, ...],
 
 
 def _disks(request: MoveRequest, seen: Seen, pools: t.Mapping[str, str]) -> tuple[tuple[DiskPlan, ...], list[str]]:
+    dialect = dialect_of(t.cast(Native, seen.native).config.domain_type)
     spec = request.spec
     wanted = {disk.name: disk for disk in spec.disks}
     plans, reasons = [], []
@@ -209,7 +211,7 @@ def _disks(request: MoveRequest, seen: Seen, pools: t.Mapping[str, str]) -> tupl
         if (
             disk is None
             or directory is None
-            or entry["path"] != disk_path(directory, spec.cluster, spec.name, disk.name, disk.format)
+            or entry["path"] != disk_path(directory, spec.cluster, spec.name, disk.name, dialect.disk_kind(disk.format))
         ):
             where = entry["path"] or "not a file"
             reasons.append(
@@ -217,7 +219,7 @@ def _disks(request: MoveRequest, seen: Seen, pools: t.Mapping[str, str]) -> tupl
                 " has left the definition"
             )
         elif entry["size"] is None:
-            reasons.append(f"disk {disk.name}: {entry['path']} cannot be read as qcow2")
+            reasons.append(f"disk {disk.name}: {entry['path']} cannot be read as {dialect.disk_kind(disk.format)}")
         elif entry["backing"] and not build_of(entry["backing"]):
             reasons.append(
                 f"disk {disk.name}: it stands on {entry['backing']}, which is no build: commit its snapshots"

@@ -16,7 +16,7 @@ from ._kvm_move_plan import MovePlan, Refused
 MIB = 2**20
 
 
-def _result(request: MoveRequest, outcome: str, text: str, **more: t.Any) -> dict[str, t.Any]:
+def result_of(request: MoveRequest, outcome: str, text: str, **more: t.Any) -> dict[str, t.Any]:
     text = named(request.spec.name, text)
     return {
         "id": request.move,
@@ -41,13 +41,13 @@ def failed(request: MoveRequest, error: Exception, *, certain: bool) -> dict[str
     """`certain`: the guest is known to be here, as it was."""
     text = f"{error}{advice(error)}" if isinstance(error, require_libvirt().libvirtError) else str(error)
     reasons = list(error.reasons) if isinstance(error, Refused) else []
-    return _result(request, "aborted" if certain else "unknown", text, failed=True, refused=reasons)
+    return result_of(request, "aborted" if certain else "unknown", text, failed=True, refused=reasons)
 
 
 def planned(request: MoveRequest, plan: MovePlan) -> dict[str, t.Any]:
     """For check mode."""
     mode = _mode(plan.live)
-    return _result(
+    return result_of(
         request,
         "planned",
         f"would be moved {mode} to {request.target}",
@@ -61,7 +61,7 @@ def planned(request: MoveRequest, plan: MovePlan) -> dict[str, t.Any]:
 def done(request: MoveRequest, result: MoveResult, plan: MovePlan | None = None) -> dict[str, t.Any]:
     """A move that is proved; `result.message` is what went wrong after the proof."""
     text = f"is on {request.target} already" if result.already else result.message or _sentence(request, result)
-    return _result(
+    return result_of(
         request,
         "committed",
         text,

@@ -12,7 +12,7 @@ import dataclasses
 import pathlib
 import typing as t
 
-from ._dialect import XEN
+from ._dialect import KVM, dialect_of
 from ._driver import DriverError, Seen
 from ._kvm_connection import require_libvirt, told, unless
 from ._kvm_move import Scene
@@ -104,8 +104,9 @@ class Settler:
             raise action.error("it runs here")
         if not self.check:
             lib = require_libvirt()
-            if t.cast(Native, seen.native).config.domain_type == XEN.hypervisor:
-                flags = XEN.undefine_flags(lib)
+            dialect = dialect_of(t.cast(Native, seen.native).config.domain_type)
+            if dialect is not KVM:
+                flags = dialect.undefine_flags(lib)
             else:
                 flags = lib.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE | lib.VIR_DOMAIN_UNDEFINE_NVRAM
             with unless("VIR_ERR_NO_DOMAIN"):

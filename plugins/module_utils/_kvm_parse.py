@@ -10,6 +10,7 @@ import hashlib
 import typing as t
 import xml.etree.ElementTree as ET
 
+from . import _lxc_parse
 from ._paths import build_of_kernel
 
 #: How many bytes libvirt's units are ("KB" is decimal there, "K" and "KiB" are not).
@@ -110,20 +111,26 @@ def view(domain: ET.Element) -> View:
     vcpus_max = int((vcpu.text or "1") if vcpu is not None else 1)
     cpu, features = _cpu(domain.find("cpu"))
     os_type = domain.find("os/type")
+    contained = domain.get("type") == "lxc"
+    processors = _lxc_parse.processors(domain)
     pending = domain.find(_PENDING)
     return View(
         name=domain.findtext("name", ""),
         uuid=domain.findtext("uuid", ""),
         domain_type=domain.get("type", ""),
-        vcpus=int(vcpu.get("current", vcpus_max)) if vcpu is not None else vcpus_max,
-        vcpus_max=vcpus_max,
+        vcpus=(processors if contained else None)
+        or (int(vcpu.get("current", vcpus_max)) if vcpu is not None else vcpus_max),
+        vcpus_max=_lxc_parse.MOST_VCPUS if contained else vcpus_max,
         memory=size_of(current) if current is not None else memory_max,
         memory_max=memory_max,
         firmware=_firmware(domain),
         cpu=cpu,
         cpu_features=features,
         machine=(os_type.get("machine", "") if os_type is not None else ""),
-        disks=tuple(_disk(element) for element in domain.findall("devices/disk")),
+        disks=tuple(
+            [_disk(element) for element in domain.findall("devices/disk")]
+            + [_filesystem(element) for element in domain.findall("devices/filesystem[@type='file']")]
+        ),
         nics=tuple(nic for nic in map(_nic, domain.findall("devices/interface")) if nic.mac),
         pending=tuple(pending.get("keys", "").split()) if pending is not None else (),
         os_type=((os_type.text or "") if os_type is not None else ""),
@@ -189,6 +196,21 @@ def _disk(element: ET.Element) -> Disk:
         serial=element.findtext("serial"),
         readonly=element.find("readonly") is not None,
         shareable=element.find("shareable") is not None,
+    )
+
+
+def _filesystem(element: ET.Element) -> Disk:
+    """A container's disk: a file that is mounted. Its place tells which."""
+    source, target = element.find("source"), element.find("target")
+    mount = target.get("dir", "") if target is not None else ""
+    name = _lxc_parse.name_of(mount)
+    return Disk(
+        target=mount,
+        device="disk",
+        path=source.get("file") if source is not None else None,
+        serial=serial_of(name) if name else None,
+        readonly=element.find("readonly") is not None,
+        shareable=False,
     )
 
 

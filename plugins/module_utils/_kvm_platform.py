@@ -29,6 +29,8 @@ class Platform:
     #: What a difference between kinds of domains is called.
     type_key = "acceleration"
     most_vcpus = MOST_VCPUS
+    #: The first boot is told by files in the root disk, not by a seed of its own.
+    seed_inside = False
 
     def __init__(self, connection: t.Any, state_dir: str, emulation: str = "auto") -> None:
         """`emulation`: `auto` emulates where KVM does not work, `refuse` does not."""

@@ -112,15 +112,16 @@ def lookup(plan: Plan) -> t.Any:
 
 def start(plan: Plan, paused: bool) -> None:
     lib = require_libvirt()
-    simulator = plan.world.platform.simulator
+    from_begin = not plan.world.platform.simulator and plan.world.platform.dialect.starts_paused
     domain = lookup(plan)
     with told(plan.spec.name, "start it"):
         try:
-            domain.createWithFlags(lib.VIR_DOMAIN_START_PAUSED if paused and not simulator else 0)
+            flags = lib.VIR_DOMAIN_START_PAUSED if paused and from_begin else 0
+            plan.world.platform.dialect.start(domain, flags)
         except lib.libvirtError:
             if not domain.isActive():  # else a run that was killed had asked for it, and libvirt went on
                 raise
-    if paused and simulator:  # it cannot be started paused
+    if paused and not from_begin:  # it cannot be started paused
         pause(plan)
     elif not paused and domain.state()[0] == lib.VIR_DOMAIN_PAUSED:  # somebody had saved it while it was paused
         resume(plan)
@@ -176,11 +177,13 @@ def ask(plan: Plan) -> None:
     lib = require_libvirt()
     domain = lookup(plan)
     platform = plan.world.platform
-    button = 0 if platform.simulator else platform.dialect.shutdown_flags(lib)
     with told(plan.spec.name, "ask it to shut down"), unless("VIR_ERR_OPERATION_INVALID"):  # it has stopped already
         if domain.state()[0] == lib.VIR_DOMAIN_PAUSED:  # a paused guest cannot hear the button
             domain.resume()
-        domain.shutdownFlags(button)
+        if platform.simulator:
+            domain.shutdownFlags(0)
+        else:
+            platform.dialect.ask(domain, lib)
 
 
 def stop(plan: Plan) -> None:
@@ -203,7 +206,7 @@ def _stopped_in_time(plan: Plan, domain: t.Any, seconds: float) -> bool:
     ask_at = time.monotonic()
     while True:
         with told(plan.spec.name, "see whether it stopped"):
-            if not domain.isActive():
+            if plan.world.platform.dialect.has_ended(domain):
                 return True
         now = time.monotonic()
         if now >= deadline:

@@ -17,6 +17,7 @@ import typing as t
 
 from . import _kvm_disks as disks
 from . import _kvm_edit as edit
+from . import _lxc_seed
 from . import _seed as seeds
 from ._driver import Seen
 from ._kvm_connection import told
@@ -32,7 +33,8 @@ from ._qcow2 import read_header
 def current_build(plan: Plan) -> str | None:
     """The build under the root disk; the mark's where the disk stands on none (any more)."""
     root = plan.native.config.disk("root")
-    return (disks.build_under(root.path) if root and plan.world.has_files else None) or plan.mark.build_id
+    known = (plan.mark.build_id, plan.spec.root.build_id)
+    return (disks.build_under(root.path, known) if root and plan.world.has_files else None) or plan.mark.build_id
 
 
 def plan_build(plan: Plan) -> None:
@@ -90,13 +92,18 @@ def _plan_rebuild(plan: Plan) -> None:
         plan.add(Phase.STOP, DROP, functools.partial(drop_saved, plan))
     if plan.mark.build_id == spec.root.build_id:  # the same build again: the mark must not call it done before it is
         plan.add(Phase.STOP, "", functools.partial(_unmark, plan))
-    run = functools.partial(disks.create, path, disks.size_wanted(spec.root), backing, spec.name)
+    run = disks.maker(path, disks.size_wanted(spec.root), backing, spec.name)
     plan.add(Phase.PREPARE, "replace disk root", run)
     plan.written.add(pathlib.Path(path).parent)
     plan.new_mark = dataclasses.replace(plan.new_mark or plan.mark, build_id=spec.root.build_id)
     if spec.seed is None:
         return
-    seeds.refuse(spec)
+    inside = plan.world.platform.seed_inside
+    seeds.refuse(spec, inside=inside)
+    if inside:
+        plan.difference.compare("seed", None, {"path": path, "made": "anew"})
+        plan.add(Phase.PREPARE, "tell the root what it boots as", functools.partial(_tell_root, plan, path))
+        return
     seed = seed_path(plan.root_pool, spec.cluster, spec.name)
     plan.difference.compare("seed", t.cast(Seen, plan.seen).seed, {"path": seed, "made": "anew"})
     plan.add(Phase.PREPARE, "make seed", functools.partial(_make_seed, plan, seed))
@@ -127,6 +134,12 @@ def _make_seed(plan: Plan, path: str) -> None:
     spec, options = plan.spec, plan.world.options
     key = seeds.make_seed(path, spec, options.seed_work, options.host_keys_private.get(spec.name))
     plan.new_mark = dataclasses.replace(plan.new_mark or plan.mark, host_key=key.public)
+
+
+def _tell_root(plan: Plan, path: str) -> None:
+    spec, options = plan.spec, plan.world.options
+    key = _lxc_seed.write(path, spec, options.seed_work, options.host_keys_private.get(spec.name))
+    plan.new_mark = dataclasses.replace(plan.new_mark or plan.mark, host_key=key)
 
 
 def _unmark(plan: Plan) -> None:

@@ -22,7 +22,7 @@ from ._kvm_connection import told
 from ._kvm_files import remove_unused
 from ._kvm_power import lookup
 from ._kvm_world import Phase, Plan
-from ._paths import disk_name_of, format_of
+from ._paths import disk_name_of, kind_of
 
 
 def plan_name(plan: Plan, seen: Seen) -> None:
@@ -32,6 +32,11 @@ def plan_name(plan: Plan, seen: Seen) -> None:
         return
     plan.difference.compare("name", old, spec.name, effect=RESTART if plan.active else LIVE)
     _refuse(plan, seen)
+    if not plan.world.platform.simulator and not plan.world.platform.dialect.renames:
+        raise plan.error(
+            f"name: libvirt cannot rename a {plan.world.platform.hypervisor} guest: take `renamed_from` back, or"
+            f" move its disk by hand (virsh dumpxml {seen.name})"
+        )
     if plan.active:
         return
     renamed = _renamed_files(plan)
@@ -69,7 +74,7 @@ def _renamed_files(plan: Plan) -> list[tuple[str, str, str]]:
             found.append((disk.path, str(pathlib.Path(disk.path).with_name(f"{spec.name}-seed.iso")), "seed"))
         elif disk.path and name is not None:
             found.append(
-                (disk.path, str(pathlib.Path(disk.path).with_name(f"{spec.name}-{name}.{format_of(disk.path)}")), name)
+                (disk.path, str(pathlib.Path(disk.path).with_name(f"{spec.name}-{name}.{kind_of(disk.path)}")), name)
             )
     return found
 

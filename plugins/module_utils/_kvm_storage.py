@@ -59,7 +59,7 @@ def _plan_existing(plan: Plan, disk: DiskSpec, there: Disk) -> None:
     header = read_header(there.path or "")
     if header is None:
         raise plan.error(
-            f"disk {disk.name}: {there.path} is missing or not qcow2: restore it, or make the guest again, empty, with"
+            f"disk {disk.name}: {there.path} is missing or no disk: restore it, or make the guest again, empty, with"
             " oscarv.virt.rebuild"
         )
     wanted = disks.size_wanted(disk)
@@ -92,6 +92,7 @@ def _plan_addition(plan: Plan, disk: DiskSpec) -> None:
         _plan_file(plan, disk, path, attached=live is not None and live.path == path)
     plan.edits.append(functools.partial(_put_disk, name=disk.name, path=path))
     if plan.active and live is None:
+        world.platform.refuse_live("live_disk", spec.name, f"attach disk {disk.name}")
         plan.add(Phase.LIVE, f"attach disk {disk.name}", functools.partial(_attach, plan, disk.name, path))
 
 
@@ -139,6 +140,7 @@ def _plan_detach(plan: Plan, name: str, there: Disk) -> None:
             claim_files(plan, {name: path})
     plan.edits.append(functools.partial(edit.remove_disk, name=name))
     if plan.active and plan.native.live and plan.native.live.disk(name):
+        plan.world.platform.refuse_live("live_disk", plan.spec.name, f"detach disk {name}")
         plan.add(Phase.LIVE, f"detach disk {name}", functools.partial(_detach, plan, name))
 
 

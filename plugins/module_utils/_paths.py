@@ -6,7 +6,7 @@
 <pool>/builds/<build_id>.qcow2           a build: read-only, under many overlays
 <pool>/builds/<build_id>.vmlinuz         its kernel, where guests boot that from outside their disk
 <pool>/builds/<build_id>.initrd.img      its initramfs, likewise
-<pool>/<cluster>/<guest>-<disk>.qcow2    a guest's disk; .raw if its format is raw
+<pool>/<cluster>/<guest>-<disk>.qcow2    a guest's disk; .raw if its format is raw, .ext4 if a container's
 <pool>/<cluster>/<guest>-seed.iso        what its first boot is told (in the pool of the root disk)
 <pool>/<cluster>/<guest>.claim.json      whose the disks are while no domain says so (beside the root disk)
 """
@@ -20,7 +20,9 @@ STATE_DIR = "/var/lib/oscarv-host"
 
 _BUILD = re.compile(r"^([0-9a-f]{64})\.qcow2$")
 _CLAIM = ".claim.json"
-_DISK_SUFFIXES = (".qcow2", ".raw")
+#: A container's disk is a file system without a partition table, in a raw file.
+CONTAINER_DISK = "ext4"
+_DISK_KINDS = ("qcow2", "raw", CONTAINER_DISK)
 
 #: What a builder's store has beside the disk of a build, and a HostOS where guests boot it.
 KERNEL_FILES = ("vmlinuz", "initrd.img")
@@ -30,13 +32,19 @@ def cluster_dir(pool_path: str, cluster: str) -> pathlib.Path:
     return pathlib.Path(pool_path) / cluster
 
 
-def disk_path(pool_path: str, cluster: str, guest: str, disk: str, format_: str = "qcow2") -> str:
-    return str(cluster_dir(pool_path, cluster) / f"{guest}-{disk}.{format_}")
+def disk_path(pool_path: str, cluster: str, guest: str, disk: str, kind: str = "qcow2") -> str:
+    """`kind`: as the name ends, which `Dialect.disk_kind` says."""
+    return str(cluster_dir(pool_path, cluster) / f"{guest}-{disk}.{kind}")
+
+
+def kind_of(path: str) -> str:
+    """How the name of a disk ends: qcow2 | raw | ext4."""
+    return pathlib.PurePosixPath(path).suffix[1:]
 
 
 def format_of(path: str) -> str:
     """qcow2 | raw: a disk's format is in its name; what a guest wrote into a raw disk is never asked."""
-    return "raw" if path.endswith(".raw") else "qcow2"
+    return "raw" if kind_of(path) in ("raw", CONTAINER_DISK) else "qcow2"
 
 
 def seed_path(pool_path: str, cluster: str, guest: str) -> str:
@@ -88,6 +96,6 @@ def disk_name_of(path: str | None, cluster: str, guest: str) -> str | None:
         return None
     pure = pathlib.PurePosixPath(path)
     prefix = f"{guest}-"
-    if pure.parent.name != cluster or pure.suffix not in _DISK_SUFFIXES or not pure.name.startswith(prefix):
+    if pure.parent.name != cluster or pure.suffix[1:] not in _DISK_KINDS or not pure.name.startswith(prefix):
         return None
     return pure.stem[len(prefix) :] or None

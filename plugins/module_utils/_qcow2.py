@@ -14,7 +14,8 @@ import os
 import stat
 import struct
 
-from ._paths import format_of
+from ._lxc_disk import stamp
+from ._paths import CONTAINER_DISK, format_of, kind_of
 
 _MAGIC = b"QFI\xfb"
 _HEADER = struct.Struct(">4sIQIIQ")
@@ -31,12 +32,13 @@ class Header:
     size: int
     backing: str | None
     compression: int = ZLIB
+    stamp: str | None = None  #: of a container's disk, see _lxc_disk.stamp
 
 
 def read_header(path: str) -> Header | None:
     """The header of a qcow2 file; None where there is no file or it is not a (whole) qcow2 header.
 
-    A raw disk, which its name tells, has none: then what one would say.
+    A raw disk, which its name tells, has none: then what one would say. A container's disk that is no ext4 is none.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -46,6 +48,9 @@ def read_header(path: str) -> Header | None:
         found = os.fstat(handle)
         if not stat.S_ISREG(found.st_mode):
             return None
+        if kind_of(path) == CONTAINER_DISK:
+            stamped = stamp(handle)
+            return Header(found.st_size, None, stamp=stamped) if stamped else None
         if format_of(path) == "raw":
             return Header(found.st_size, None)
         data = os.pread(handle, _HEADER.size, 0)

@@ -45,8 +45,8 @@ def iso_tool() -> str | None:
     return next((found for found in map(shutil.which, ISO_TOOLS) if found), None)
 
 
-def refuse(spec: GuestSpec) -> None:
-    """DriverError if the seed that `spec` asks for cannot be made here."""
+def refuse(spec: GuestSpec, *, inside: bool = False) -> None:
+    """DriverError if the seed that `spec` asks for cannot be made here. `inside`: without an image of its own."""
     seed = spec.seed
     if seed is None:
         return
@@ -56,7 +56,7 @@ def refuse(spec: GuestSpec) -> None:
                 f"guest {spec.name}: cloud_init.{key}: not allowed, the guest's host key is made by the collection and"
                 " verified at the first contact; remove the key from cloud_init"
             )
-    if iso_tool() is None:
+    if not inside and iso_tool() is None:
         raise DriverError(
             f"guest {spec.name}: no program makes its seed: install one of {', '.join(ISO_TOOLS)} on the HostOS"
             " (Debian: genisoimage; EL: xorriso). oscarv.virt.hostos does it"
@@ -73,7 +73,7 @@ def make_seed(path: str, spec: GuestSpec, work: pathlib.Path, private: str | Non
     next does not clear away. `private`: a key to keep.
     """
     seed = t.cast(SeedSpec, spec.seed)
-    with _workplace(work / spec.uuid) as place:
+    with workplace(work / spec.uuid) as place:
         key = make_key(place, spec.name, private)
         files = documents(spec, seed, key)
         for name, text in files.items():
@@ -192,7 +192,7 @@ def _text(data: t.Mapping[str, t.Any]) -> str:
 
 
 @contextlib.contextmanager
-def _workplace(path: pathlib.Path) -> t.Iterator[pathlib.Path]:
+def workplace(path: pathlib.Path) -> t.Iterator[pathlib.Path]:
     """An empty directory for the block, readable by root only."""
     shutil.rmtree(path, ignore_errors=True)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -78,7 +78,7 @@ options:
           - To another one a guest is only moved with O(moves[].mode=cold); its disks, seed, MACs and uuid go over, and its domain is
             made anew.
         type: str
-        choices: [kvm, xen]
+        choices: [kvm, xen, lxc, openvz]
       target_acceleration:
         description: What M(oscarv.virt.hostos_info) has found on a target with another hypervisor (RV(oscarv.virt.hostos_info#module:hostos.acceleration)).
         type: str
@@ -304,7 +304,7 @@ def main() -> None:
         "bandwidth": {"type": "int"},
         "timeout": {"type": "int"},
         "plaintext": {"type": "bool", "default": False},
-        "target_hypervisor": {"type": "str", "choices": ["kvm", "xen"]},
+        "target_hypervisor": {"type": "str", "choices": ["kvm", "xen", "lxc", "openvz"]},
         "target_acceleration": {"type": "str"},
     }
     actions = ["accept", "write_tombstone", "undefine", "remove_leftovers", "drop_tombstone", "forget"]

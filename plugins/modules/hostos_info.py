@@ -55,20 +55,20 @@ hostos:
   type: dict
   contains:
     hypervisor:
-      description: V(kvm) or V(xen), or null where no hypervisor answers.
+      description: V(kvm), V(xen), V(lxc) or V(openvz), or null where no hypervisor answers.
       type: str
     hypervisor_reason:
       description: Why no hypervisor answers.
       type: str
     versions:
-      description: Versions of C(os), C(kernel) and, where there is a hypervisor, of C(libvirt) and of C(qemu) or C(xen).
+      description: Versions of C(os), C(kernel) and, where there is a hypervisor, of C(libvirt) and of C(qemu), C(xen) or C(lxc).
       type: dict
     capacity:
       description: Logical processors (C(vcpus)), bytes of memory (C(memory)), and bytes that guests may have on local pools (C(disk)).
       type: dict
       sample: {vcpus: 32, memory: 67108864000, disk: 1099511627776}
     acceleration:
-      description: V(kvm) works, V(xen) is Xen, V(tcg) emulates, V(none) means that there is nothing to run guests.
+      description: V(kvm) works, V(xen) is Xen, V(lxc) and V(openvz) run containers, V(tcg) emulates, V(none) means that there is nothing to run guests.
       type: str
     acceleration_reason:
       description: How that was found out.
@@ -104,6 +104,7 @@ from ..module_utils._driver import CAPABILITIES, Capability, DriverError
 from ..module_utils._hypervisor import ARGUMENTS, open_driver
 from ..module_utils._kvm import KvmDriver
 from ..module_utils._kvm_capabilities import baseline, host_cpu
+from ..module_utils._openvz import OpenVzDriver
 from ..module_utils._report import foreign_of
 
 
@@ -121,6 +122,8 @@ def main() -> None:
     try:
         found: dict[str, t.Any] = {"hostos": with_hypervisor(driver, module.params["cluster"])}
         if module.params["baseline_of"]:
+            if not isinstance(driver, KvmDriver):
+                raise DriverError("baseline_of: containers see the HostOS's own CPU; there is no baseline of it")
             found["baseline"] = baseline(driver.connection, driver.platform, module.params["baseline_of"])
     except DriverError as error:
         module.fail_json(msg=str(error))
@@ -146,15 +149,13 @@ def without_hypervisor(state_dir: str, reason: str) -> dict[str, t.Any]:
     }
 
 
-def with_hypervisor(driver: KvmDriver, cluster: str | None) -> dict[str, t.Any]:
+def with_hypervisor(driver: KvmDriver | OpenVzDriver, cluster: str | None) -> dict[str, t.Any]:
     foreign = foreign_of(driver.observe_all(), cluster)
-    platform = driver.platform
     found = without_hypervisor(driver.options.state_dir, "")
     found.update(
         hypervisor=driver.hypervisor,
-        acceleration=platform.acceleration.kind,
-        acceleration_reason=platform.acceleration.reason,
-        cpu=host_cpu(platform),
+        acceleration=driver.acceleration.kind,
+        acceleration_reason=driver.acceleration.reason,
         capabilities={name: dataclasses.asdict(one) for name, one in driver.capabilities().items()},
         pools=dict(driver.pools),
         foreign={
@@ -162,6 +163,8 @@ def with_hypervisor(driver: KvmDriver, cluster: str | None) -> dict[str, t.Any]:
             **{key: sum(int(one[key]) for one in foreign) for key in ("vcpus", "memory", "disk")},
         },
     )
+    if isinstance(driver, KvmDriver):
+        found["cpu"] = host_cpu(driver.platform)
     found["versions"].update(driver.versions())
     found["capacity"].update(driver.capacity())
     found["capacity"]["disk"] = _hostos.disk_capacity(driver.pools.values())

@@ -138,6 +138,14 @@ def test_check_mode_acts_on_nothing_and_takes_no_lock(moves: Batch, play: Stage)
     assert not (play.driver.pool.parent / "state").exists()
 
 
+@pytest.mark.parametrize("there", ["lxc", "openvz"])
+def test_a_machine_does_not_become_a_container(moves: Batch, there: str) -> None:
+    moves.unreachable = True  # it is not even asked
+    (item,) = moves.run(wish(1, target_hypervisor=there))["moves"]
+    assert (item["outcome"], item["failed"], moves.acted) == ("aborted", True, [])
+    assert f"node02 has {there}" in item["refused"][0]
+
+
 def test_moved_already_is_no_change(moves: Batch) -> None:
     moves.look["wn1"] = MoveResult("wn1", True, "running", True, 0.0, already=True, message="moved already")
     result = moves.run(wish(1))

@@ -75,7 +75,8 @@ def test_a_raw_disk_is_made_and_grown_and_what_is_in_it_is_not_asked(tmp_path: p
 
 
 def test_a_disk_that_is_there_keeps_its_format(tmp_path: pathlib.Path) -> None:
-    plan = t.cast(t.Any, types.SimpleNamespace(error=DriverError))
+    world = types.SimpleNamespace(platform=types.SimpleNamespace(dialect=KVM))
+    plan = t.cast(t.Any, types.SimpleNamespace(error=DriverError, world=world))
     there = tmp_path / "wn1-a.qcow2"
     disk = DiskSpec("a", MIB, "local", format="raw")
     disks.refuse_format(plan, disk, str(there))

@@ -183,6 +183,16 @@ def test_what_cannot_cross_is_refused_with_its_reason() -> None:
     assert "offers no kind of Xen guest" in refused(kinds=())
 
 
+@pytest.mark.parametrize("here", ["kvm", "xen", "lxc"])
+@pytest.mark.parametrize("there", ["", "kvm", "xen", "lxc", "openvz"])
+def test_machines_and_containers_do_not_change_into_each_other(here: str, there: str) -> None:
+    request = MoveRequest(spec_of(hypervisor=here), "node02", "10.0.0.2", "cold", hypervisor=there)
+    allowed = there in ("", here) or {here, there} == {"kvm", "xen"}
+    why = across.pair_refusal(here, request)
+    assert (why is None) == allowed
+    assert why is None or f"node02 has {there}" in why
+
+
 def test_a_build_that_xen_cannot_read_does_not_cross(tmp_path: pathlib.Path) -> None:
     build = str(tmp_path / "b.qcow2")
     subprocess.run(["qemu-img", "create", "-q", "-f", "qcow2", "-o", "compression_type=zstd", build, "1M"], check=True)

@@ -23,7 +23,13 @@ from . import cgroup, sshkeys
 from .base import LabError, boot_id, read_json, write
 
 #: Device nodes that a hypervisor may want. /dev/kvm proves nothing: it may be there and not work.
-DEVICES = ("/dev/net/tun", "/dev/kvm", "/dev/vhost-net", "/dev/fuse")
+DEVICES = ("/dev/net/tun", "/dev/kvm", "/dev/vhost-net", "/dev/fuse", "/dev/loop-control")
+#: Loop devices are the kernel's, not a machine's: every HostOS needs a node for whichever it is given.
+#: So many containers' disks can be mounted on this computer at once.
+LOOPS = 64
+#: systemd-machined takes a process for a machine's by its control group, and finds none for libvirt's containers in the
+#: groups of a HostOS that is a container itself. Without it libvirt makes the groups by its own hand.
+NO_MACHINED = "path-exclude=/usr/share/dbus-1/system-services/org.freedesktop.machine1.service\n"
 
 #: Runs as the process of a HostOS: its root file system, then nspawn, and again when that says (133) that it reboots.
 RUN = """
@@ -97,6 +103,11 @@ class Machine:
             "etc/hosts": (LOOPBACK + _block(names), 0o644),
             "etc/resolv.conf": ("".join(f"nameserver {x}\n" for x in self.nameservers), 0o644),
             "etc/systemd/network/50-host0.network": (network, 0o644),
+            "etc/dpkg/dpkg.cfg.d/oscarv-lab": (NO_MACHINED, 0o644),
+            "etc/tmpfiles.d/oscarv-lab.conf": (
+                "".join(f"b /dev/loop{i} 0600 root root - 7:{i}\n" for i in range(LOOPS)),
+                0o644,
+            ),
             "etc/ssh/ssh_host_ed25519_key": (keys.host_private(self.name), 0o600),
             "etc/ssh/ssh_host_ed25519_key.pub": (keys.host_public(self.name) + "\n", 0o644),
             "root/.ssh/authorized_keys": (keys.user_public() + "\n", 0o600),

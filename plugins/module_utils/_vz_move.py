@@ -1,0 +1,259 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cold moves of OpenVZ containers, by vzmigrate, which copies over ssh and removes the source itself.
+
+1. look at both sides; nothing has been changed
+2. tombstone `moving` here; the container is stopped, and does not start with its HostOS any more
+3. vzmigrate
+4. prove: it is there and not here; there it gets its new epoch, and here the tombstone becomes `moved`
+5. it starts there if it ran here
+
+Between the end of 3 and 4 a crash leaves a copy there with the old epoch: oscarv.virt.settle calls that a riddle, and
+somebody has to say that it is the right one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import os
+import shlex
+import time
+import typing as t
+
+from . import _vz_argv as argv
+from ._driver import DriverError, MoveRequest, MoveResult, Seen
+from ._lock import hold
+from ._tombstone import MOVED, MOVING, Tombstone, refusal
+from ._vz_ids import ctid_of
+from ._vz_mark import describe
+from ._vz_new import mark_of
+from ._vz_run import Execute, Output, execute
+from ._vz_status import read_status
+
+if t.TYPE_CHECKING:
+    from ._kvm_move_settle import Action
+    from ._openvz import OpenVzDriver
+
+#: What role hostos_openvz makes, so that HostOSes reach each other and nobody else.
+SSH_DIR = "/etc/oscarv/ssh"
+_SECONDS = 600.0
+
+
+class Refused(DriverError):
+    """A move that must not be begun; nothing was changed."""
+
+
+class NotMoved(DriverError):
+    """A move failed, and it is certain that the container is here, as it was."""
+
+
+class Unsettled(DriverError):
+    """It is not certain where the container is."""
+
+
+def ssh_options() -> list[str]:
+    """Of the role's own key, where it is; nobody is asked anything."""
+    options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=10"]
+    if os.path.exists(f"{SSH_DIR}/id_ed25519"):
+        options += ["-i", f"{SSH_DIR}/id_ed25519", "-o", f"UserKnownHostsFile={SSH_DIR}/known_hosts"]
+        options += ["-o", "StrictHostKeyChecking=yes"]
+    return options
+
+
+class Far:
+    """The tools of another HostOS, by ssh."""
+
+    def __init__(self, host: str, address: str, run: Execute = execute) -> None:
+        self.host = host
+        self.address = address
+        self._run = run
+
+    def run(self, words: t.Sequence[str]) -> Output:
+        return self._run(["ssh", *ssh_options(), f"root@{self.address}", shlex.join(words)], _SECONDS)
+
+    def state(self, ctid: str) -> str:
+        """Of a container there; Unsettled where the HostOS does not answer."""
+        output = self.run(argv.status(ctid))
+        if output.code != 0:
+            raise Unsettled(f"{self.host} does not answer over ssh ({output.code}: {output.stderr.strip()[-200:]})")
+        return read_status(output.stdout).state
+
+    def good(self, words: t.Sequence[str]) -> None:
+        output = self.run(words)
+        if output.code != 0:
+            raise DriverError(
+                f"{self.host}: `{shlex.join(words)}` ended with {output.code}: {output.said.strip()[-300:]}"
+            )
+
+
+def run(
+    params: t.Mapping[str, t.Any], requests: t.Sequence[MoveRequest], actions: t.Sequence[Action], *, check: bool
+) -> dict[str, t.Any]:
+    """What module guest_migrate returns, for this hypervisor."""
+    from ._hypervisor import open_driver
+    from ._kvm_move_report import done, result_of, summary
+
+    driver = t.cast("OpenVzDriver", open_driver(params))
+    with contextlib.ExitStack() as stack:
+        if not check:
+            stack.enter_context(hold(params["state_dir"], "guest_migrate", params["lock_timeout"]))
+        settled = [_settled(driver, action, check) for action in actions]
+        moves = []
+        for request in requests:
+            far = Far(request.target, request.target_address)
+            try:
+                if check:
+                    seen = look(driver, request, far)
+                    epoch = seen.mark.epoch if seen.mark else None
+                    text = f"would be moved cold to {request.target}"
+                    moves.append(result_of(request, "planned", text, changed=True, mode="cold", epoch_before=epoch))
+                else:
+                    moves.append(done(request, move(driver, request, far)))
+            except Unsettled as error:
+                moves.append(result_of(request, "unknown", str(error), failed=True))
+            except (DriverError, OSError) as error:
+                refused = [str(error)] if isinstance(error, Refused) else []
+                moves.append(result_of(request, "aborted", str(error), failed=True, refused=refused))
+    return summary(moves, settled, params["source"])
+
+
+def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
+    """The container here; Refused with what speaks against its move. Changes nothing."""
+    spec = request.spec
+    stale = refusal(spec.epoch, driver.tombstones.get(spec.uuid))
+    if stale:
+        raise Refused(stale)
+    driver.observe_all()
+    seen = driver.observe_one(spec.uuid)
+    if seen is None or seen.mark is None or seen.mark.uuid != spec.uuid:
+        raise Refused(f"no container of ours with uuid {spec.uuid} is on this HostOS: run oscarv.virt.settle")
+    if spec.epoch <= seen.mark.epoch:
+        raise Refused(f"epoch {spec.epoch} is not newer than {seen.mark.epoch}, the container's: plan again")
+    if request.hypervisor not in ("", driver.hypervisor):
+        raise Refused(f"{request.target} has {request.hypervisor}: a container of openvz does not go there")
+    if seen.state == "paused":
+        raise Refused("it is paused and cannot be shut down for a cold move: resume it")
+    if seen.state == "running" and request.mode != "cold":
+        reason = driver.capabilities()["live_move"].reason
+        raise Refused(f"capability live_move is missing on this HostOS: {reason}")
+    try:
+        there = far.state(ctid_of(spec.uuid, driver.tools.dialect))
+    except DriverError as error:
+        raise Refused(f"{error}: vzmigrate needs ssh from here to there; run oscarv.virt.hostos for both") from error
+    if there != "absent":
+        raise Refused(f"{request.target} has a container of its number ({there}): run oscarv.virt.settle")
+    return seen
+
+
+def move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> MoveResult:
+    """Driver.move. Raises Refused, NotMoved or Unsettled."""
+    begin = time.monotonic()
+    seen = look(driver, request, far)
+    spec, older = request.spec, driver.tombstones.get(request.spec.uuid)
+    ctid, ran = ctid_of(spec.uuid, driver.tools.dialect), seen.state == "running"
+    mark = seen.mark
+    if mark is None:
+        raise Refused("it lost its mark meanwhile")
+    driver.tombstones.write(Tombstone(spec.uuid, mark.epoch, MOVING, spec.name, request.target, request.move))
+    try:
+        if ran:
+            driver.tools.run(argv.stop(ctid), spec.name)
+        driver.tools.run(["vzctl", "set", ctid, "--onboot", "no", "--save"], spec.name)
+        words = argv.migrate(
+            driver.tools.dialect, ctid, request.target_address, live=False, ssh=[" ".join(ssh_options())]
+        )
+        driver.tools.run(words, spec.name, timeout=request.timeout or 7200.0)
+    except DriverError as error:
+        _take_back(driver, request, far, seen, older, error)
+    here = _state_here(driver, ctid)
+    if here != "absent" or far.state(ctid) not in ("stopped", "mounted"):
+        raise Unsettled(
+            f"vzmigrate ended, but here it is {here} and on {far.host} {far.state(ctid)}: oscarv.virt.settle"
+        )
+    fresh = mark_of(spec, build_id=mark.build_id, host_key=mark.host_key)
+    fresh = dataclasses.replace(fresh, image=mark.image)
+    onboot = "yes" if spec.starts_with_host else "no"
+    try:
+        far.good(["vzctl", "set", ctid, "--description", describe(fresh, ctid), "--onboot", onboot, "--save"])
+    except DriverError as error:
+        raise Unsettled(f"it is on {far.host}, with its old epoch: {error}. Run oscarv.virt.settle") from error
+    driver.tombstones.write(Tombstone(spec.uuid, mark.epoch, MOVED, spec.name, request.target, request.move))
+    message = _start_there(far, ctid) if ran else ""
+    return MoveResult(
+        guest=spec.name,
+        moved=True,
+        state="running" if ran and not message else "stopped",
+        gone_from_source=True,
+        seconds=round(time.monotonic() - begin, 3),
+        message=message,
+        mode="cold",
+    )
+
+
+def _start_there(far: Far, ctid: str) -> str:
+    """What went wrong; the move itself is done."""
+    try:
+        far.good(argv.start(ctid))
+        state = far.state(ctid)
+    except DriverError as error:
+        return f"is on {far.host} now, but does not start: {error}"
+    return "" if state == "running" else f"is on {far.host} now, but {state} after its start"
+
+
+def _state_here(driver: OpenVzDriver, ctid: str) -> str:
+    return read_status(driver.tools.run(argv.status(ctid)).stdout).state
+
+
+def _take_back(
+    driver: OpenVzDriver, request: MoveRequest, far: Far, seen: Seen, older: Tombstone | None, error: DriverError
+) -> t.NoReturn:
+    """As it was, where it is certain that it has not left."""
+    spec, ctid = request.spec, ctid_of(request.spec.uuid, driver.tools.dialect)
+    here, there = _state_here(driver, ctid), far.state(ctid)
+    if here == "absent" or there != "absent":
+        raise Unsettled(
+            f"{error}; here it is {here}, on {far.host} {there}: nothing was started. Run oscarv.virt.settle"
+        )
+    driver.tools.run(["vzctl", "set", ctid, "--onboot", "yes" if seen.autostart else "no", "--save"], spec.name)
+    if older is None:
+        driver.tombstones.remove(spec.uuid)
+    else:
+        driver.tombstones.write(older)
+    if seen.state == "running" and here != "running":
+        driver.tools.run(argv.start(ctid), spec.name)
+    raise NotMoved(f"not moved to {far.host}, it stays here ({seen.state}): {error}") from error
+
+
+def _settled(driver: OpenVzDriver, action: Action, check: bool) -> dict[str, t.Any]:
+    result: dict[str, t.Any] = {"guest": action.guest, "action": action.action, "changed": False, "steps": []}
+    try:
+        result["steps"] = settle(driver, action, check)
+        result["changed"] = bool(result["steps"])
+    except (DriverError, OSError) as error:
+        result.update(failed=True, msg=str(error))
+    return result
+
+
+def settle(driver: OpenVzDriver, action: Action, check: bool) -> list[str]:
+    """One action of the ledger's settle. vzmigrate leaves no files behind that we would know of."""
+    stones, stone = driver.tombstones, driver.tombstones.get(action.uuid)
+    if action.action == "write_tombstone":
+        driver.observe_all()
+        if driver.observe_one(action.uuid) is not None:
+            raise action.error("it is here")
+        if stone is not None and stone.state == MOVED and stone.epoch >= action.epoch:
+            return []
+        if not check:
+            stones.write(Tombstone(action.uuid, action.epoch, MOVED, action.guest, move=action.move or ""))
+        return [f"tombstone moved, epoch {action.epoch}"]
+    if action.action in ("drop_tombstone", "forget"):
+        if stone is None:
+            return []
+        if not check:
+            stones.remove(action.uuid)
+        return ["drop tombstone"]
+    if action.action == "undefine":
+        raise action.error("a copy of a container is not removed by itself: look at it, then `vzctl destroy` it")
+    return []

@@ -1,0 +1,90 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Power of a container: every act is looked at afterwards, because exit code 0 is no proof."""
+
+from __future__ import annotations
+
+import functools
+
+from . import _vz_argv as argv
+from ._vz_codes import RUNNING
+from ._vz_errors import VzError
+from ._vz_status import read_status
+from ._vz_world import Phase, Plan
+
+
+def plan_power(plan: Plan) -> None:
+    """Record the difference in state and the steps that make it true."""
+    wanted = plan.spec.state
+    now = plan.seen.state if plan.seen else None
+    if wanted in ("absent", "present") or not plan.difference.compare("state", now, wanted):
+        return
+    if wanted == "stopped":
+        if now is not None:
+            plan_stop(plan)
+    elif now == "paused":
+        plan.add(Phase.POWER, "resume", functools.partial(unpause, plan))
+    else:
+        if now != "running":
+            plan.add(Phase.POWER, "start", functools.partial(start, plan))
+        if wanted == "paused":
+            plan.add(Phase.POWER, "pause", functools.partial(pause, plan))
+
+
+def plan_stop(plan: Plan) -> None:
+    """A frozen container cannot hear that it shall stop: it goes on first."""
+    if plan.seen is not None and plan.seen.state == "paused":
+        plan.add(Phase.STOP, "resume", functools.partial(unpause, plan))
+    plan.add(Phase.STOP, "stop", functools.partial(stop, plan))
+
+
+def state_of(plan: Plan) -> str:
+    return read_status(plan.run(argv.status(plan.ctid))).state
+
+
+def start(plan: Plan) -> None:
+    plan.world.paused.forget(plan.ctid)
+    # Running already: a run that was killed had asked for it.
+    plan.run(argv.start(plan.ctid), good=(0, RUNNING))
+    _expect(plan, "vzctl start", "running")
+
+
+def stop(plan: Plan) -> None:
+    """vzctl asks the container to halt, and kills it itself after its STOP_TIMEOUT (120 s)."""
+    options = plan.world.options
+    try:
+        plan.run(argv.stop(plan.ctid, fast=options.force_stop and options.shutdown_timeout <= 0))
+    except VzError:
+        if not options.force_stop:
+            raise
+        plan.run(argv.stop(plan.ctid, fast=True))
+    _expect(plan, "vzctl stop", "stopped", "mounted", "absent")
+    plan.world.paused.forget(plan.ctid)
+
+
+def pause(plan: Plan) -> None:
+    """The note first: should we be killed in between, a running container is called paused, and resuming it is safe."""
+    legacy = not plan.world.tools.dialect.has_pause
+    if legacy:
+        plan.world.paused.note(plan.ctid, plan.native.uptime if plan.seen else None)
+    try:
+        plan.run(argv.pause(plan.world.tools.dialect, plan.ctid))
+    except VzError:
+        plan.world.paused.forget(plan.ctid)
+        raise
+    _expect(plan, "pausing", "running" if legacy else "paused")
+
+
+def unpause(plan: Plan) -> None:
+    plan.run(argv.unpause(plan.ctid))
+    plan.world.paused.forget(plan.ctid)
+    _expect(plan, "resuming", "running")
+
+
+def _expect(plan: Plan, what: str, *states: str) -> None:
+    found = state_of(plan)
+    if found not in states:
+        raise plan.error(
+            f"{what} returned 0, but container {plan.ctid} is {found}: look into /var/log/vzctl.log and `dmesg`"
+        )

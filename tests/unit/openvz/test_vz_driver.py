@@ -1,0 +1,330 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The OpenVZ driver against the double: every step as check, real, again."""
+
+from __future__ import annotations
+
+import pathlib
+import stat
+import typing as t
+
+import pytest
+from ansible_collections.oscarv.virt.plugins.module_utils._driver import CAPABILITIES, DriverError
+from ansible_collections.oscarv.virt.plugins.module_utils._openvz import OpenVzDriver, Options
+from ansible_collections.oscarv.virt.plugins.module_utils._reconcile import Outcome, Result, Wish, reconcile
+from ansible_collections.oscarv.virt.plugins.module_utils._report import diffs, result_plain
+from ansible_collections.oscarv.virt.plugins.module_utils._spec import GuestSpec
+from ansible_collections.oscarv.virt.plugins.module_utils._tombstone import MOVED, Tombstone, Tombstones
+from ansible_collections.oscarv.virt.plugins.module_utils._vz_ids import device_of
+from vz_node import Node
+from vz_plain import MIB, UUID, plain
+
+BUILD = "ab" * 32
+CTID = device_of(UUID)
+
+
+class HostOS:
+    """A node of the double, and what `guest` does on it."""
+
+    def __init__(self, tmp_path: pathlib.Path) -> None:
+        self.node = Node(tmp_path / "node")
+        self.node.template(f"debian-{BUILD}")
+        self.state_dir = tmp_path / "state"
+        self.calls: list[list[str]] = []
+
+    def execute(self, argv: t.Sequence[str], timeout: float) -> t.Any:
+        self.calls.append(list(argv))
+        return self.node.execute(argv, timeout)
+
+    def driver(self, **consents: t.Any) -> OpenVzDriver:
+        options = Options(state_dir=str(self.state_dir), root=str(self.node.root), **consents)
+        return OpenVzDriver(options, "demo", self.execute)
+
+    def guest(self, *specs: dict[str, t.Any], check: bool = False, prunable: t.Any = None, **consents: t.Any) -> Result:
+        wish = Wish("demo", specs, prune="remove" if prunable else "report", prunable=prunable or ())
+        return reconcile(self.driver(**consents), wish, check=check)
+
+    def thrice(self, spec: dict[str, t.Any], **consents: t.Any) -> Outcome:
+        """Check, real, again: check changes nothing and says what real does; again there is nothing to do."""
+        before = self.tree()
+        (said,) = self.guest(spec, check=True, **consents).outcomes
+        assert self.tree() == before
+        assert said.error is None, said.error
+        (done,) = self.guest(spec, **consents).outcomes
+        assert done.error is None, done.error
+        assert (said.changed, said.steps) == (done.changed, done.steps)
+        assert said.change is not None and done.change is not None
+        assert said.change.difference.before_after() == done.change.difference.before_after()
+        self.calls.clear()
+        (again,) = self.guest(spec, **consents).outcomes
+        assert (again.error, again.changed, again.steps) == (None, False, [])
+        assert {tuple(call[:2]) for call in self.calls} <= {("vzctl", "--version"), ("vzlist", "-a")}
+        return done
+
+    def tree(self) -> dict[str, bytes]:
+        found = {}
+        for base in (self.node.root, self.state_dir):
+            for path in sorted(base.rglob("*")) if base.exists() else ():
+                found[str(path)] = path.read_bytes() if path.is_file() else b""
+        return found
+
+    @property
+    def state(self) -> str:
+        seen = self.driver().observe_all().guests.get(UUID)
+        return seen.state if seen else "absent"
+
+    @property
+    def conf(self) -> str:
+        return self.node.conf(int(CTID))
+
+    @property
+    def private(self) -> pathlib.Path:
+        return self.node.root / "vz/private" / CTID
+
+
+@pytest.fixture
+def host(tmp_path: pathlib.Path) -> HostOS:
+    return HostOS(tmp_path)
+
+
+def spec(**changes: t.Any) -> dict[str, t.Any]:
+    disks = [{"name": "root", "size": 3072 * MIB, "pool": "local", "build_id": BUILD}]
+    return plain(**{"disks": disks, **changes})
+
+
+def test_a_guest_is_created_configured_seeded_and_started(host: HostOS) -> None:
+    done = host.thrice(spec())
+    assert done.steps == ["create", "configure", "write seed", "start"]
+    assert host.state == "running"
+    seen = host.driver().observe_all().guests[UUID]
+    assert (seen.name, seen.vcpus, seen.memory, seen.memory_live, seen.autostart) == (
+        *("wn001", 2, 512 * MIB, 512 * MIB, True),
+    )
+    assert seen.nics == ({"mac": "52:54:00:00:00:01", "bridge": "br0", "model": "veth"},)
+    mark = seen.mark
+    assert mark is not None and mark.host_key is not None
+    assert (mark.epoch, mark.build_id, mark.nics[0]["addresses"]) == (1, BUILD, ["10.0.4.21/22"])
+    seed = host.private / "var/lib/cloud/seed/nocloud"
+    assert sorted(path.name for path in seed.iterdir()) == ["meta-data", "network-config", "user-data"]
+    assert mark.host_key in (seed / "user-data").read_text()
+    assert stat.S_IMODE((seed / "user-data").stat().st_mode) == 0o600
+    assert "10.0.4.21/22" in (seed / "network-config").read_text()
+    assert list((host.state_dir / "seeds").iterdir()) == []
+
+
+def test_only_the_difference_is_set_while_it_runs(host: HostOS) -> None:
+    host.guest(spec())
+    done = host.thrice(spec(vcpus=3, memory=1024 * MIB))
+    assert done.steps == ["configure"]
+    assert done.change is not None and sorted(entry.key for entry in done.change.difference.entries) == [
+        "memory",
+        "vcpus",
+    ]
+    assert 'CPUS="3"' in host.conf and 'PHYSPAGES="0:262144"' in host.conf
+    assert host.state == "running"
+
+
+def test_a_new_epoch_reaches_the_mark_and_keeps_the_host_key(host: HostOS) -> None:
+    host.guest(spec())
+    before = host.driver().observe_all().guests[UUID].mark
+    host.thrice(spec(epoch=2))
+    after = host.driver().observe_all().guests[UUID].mark
+    assert before is not None and after is not None
+    assert (before.epoch, after.epoch) == (1, 2) and before.host_key == after.host_key
+
+
+def test_nics_are_replaced_and_removed_by_name(host: HostOS) -> None:
+    host.guest(spec())
+    nic = {**plain()["nics"][0], "bridge": "br7"}
+    second = {"name": "eth1", "network": "storage", "mac": "52:54:00:00:00:02", "bridge": "br1"}
+    host.thrice(spec(nics=[nic, second]))
+    assert "bridge=br7" in host.conf and "ifname=eth1" in host.conf
+    host.thrice(spec(nics=[nic]))
+    assert "eth1" not in host.conf
+
+
+def test_power(host: HostOS) -> None:
+    assert host.thrice(spec(state="stopped")).steps == ["create", "configure", "write seed"]
+    assert host.state == "stopped"
+    assert host.thrice(spec(state="running")).steps == ["configure", "start"]  # onboot, too
+    assert host.thrice(spec(state="paused")).steps == ["configure", "pause"]
+    assert host.state == "paused"
+    assert host.thrice(spec(state="running")).steps == ["configure", "resume"]
+    host.thrice(spec(state="paused"))
+    assert host.thrice(spec(state="stopped")).steps == ["resume", "stop"]
+    assert host.thrice(spec(state="paused")).steps == ["start", "pause"]
+    assert not host.thrice(spec(state="paused", autostart=False)).changed
+    host.thrice(spec(state="running"))
+    assert host.state == "running"
+    assert not host.thrice(spec(state="present")).changed
+
+
+def test_absent_keeps_the_data_and_the_guest_comes_back_as_it_was(host: HostOS) -> None:
+    host.guest(spec())
+    key = host.driver().observe_all().guests[UUID].mark
+    (host.private / "data").write_text("precious")
+    assert host.thrice(spec(state="absent")).steps == ["stop", "unregister"]
+    assert host.state == "absent" and (host.private / "data").read_text() == "precious"
+    assert host.node.good("vzlist", "-a", "-j") == "[]\n"
+    assert not list((host.node.root / "etc/vz/names").iterdir())
+    back = host.thrice(spec(epoch=2, first_contact=False, state="running"))
+    assert back.steps == ["bring back", "configure", "start"]
+    mark = host.driver().observe_all().guests[UUID].mark
+    assert key is not None and mark is not None
+    assert (mark.host_key, mark.epoch) == (key.host_key, 2)
+    assert host.node.good("vzctl", "status", "wn001").endswith("running\n")
+
+
+def test_disks_go_only_by_consent_also_those_that_were_kept(host: HostOS) -> None:
+    host.guest(spec())
+    host.thrice(spec(state="absent"))
+    assert host.thrice(spec(state="absent"), remove_disks=True).steps == ["destroy"]
+    assert not host.private.exists()
+    host.guest(spec())
+    assert host.thrice(spec(state="absent"), remove_disks=True).steps == ["stop", "destroy"]
+    assert not host.private.exists() and host.state == "absent"
+
+
+def test_prune_removes_what_the_ledger_released_and_nothing_foreign(host: HostOS) -> None:
+    host.guest(spec())
+    host.node.good("vzctl", "create", "201", "--ostemplate", "tiny-1.0-x86_64", "--description", "A test CT")
+    other = spec(name="wn002", uuid=UUID[:-1] + "2", nics=[])
+    result = host.guest(other, prunable=[{"name": "wn001", "uuid": UUID, "epoch": 1}])
+    assert [outcome.error for outcome in result.outcomes] == [None, None]
+    observation = host.driver().observe_all()
+    assert [seen.name for seen in observation.guests.values()] == ["wn002"]
+    assert [seen.name for seen in observation.foreign] == ["201"]
+
+
+def test_the_seed_goes_after_first_contact(host: HostOS) -> None:
+    host.guest(spec())
+    assert host.thrice(spec(first_contact=True)).steps == ["delete seed"]
+    assert list((host.private / "var/lib/cloud/seed/nocloud").iterdir()) == []
+
+
+def test_an_interrupted_creation_is_finished(host: HostOS) -> None:
+    host.node.fault("set 46 1")
+    (broken,) = host.guest(spec()).outcomes
+    assert broken.error is not None and "no disk space" in broken.error
+    assert broken.taken == ("create",) and broken.changed
+    assert host.state == "stopped"
+    assert host.thrice(spec()).steps == ["configure", "write seed", "start"]
+
+
+@pytest.mark.parametrize(
+    ("fault", "named"),
+    [
+        ("create 46", "no disk space left"),
+        ("start 34", "an IP address could not be added"),
+        ("set 78", "the IP address is in use already"),
+        ("lock-create 9", "another vzctl holds the container's lock"),
+    ],
+)
+def test_a_failure_says_what_it_is_and_goes_away(
+    host: HostOS, fault: str, named: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ansible_collections.oscarv.virt.plugins.module_utils import _vz_run
+
+    monkeypatch.setattr(_vz_run.Tools.__init__, "__defaults__", (_vz_run.execute, 0.5, *_tail(_vz_run)))
+    host.node.fault(fault)
+    (outcome,) = host.guest(spec()).outcomes
+    assert outcome.error is not None and outcome.error.startswith("guest wn001: ") and named in outcome.error
+    (host.node.root / "etc/vz/double.faults").unlink()
+    host.guest(spec())
+    assert host.state == "running"
+
+
+def _tail(module: t.Any) -> tuple[t.Any, ...]:
+    return t.cast("tuple[t.Any, ...]", module.Tools.__init__.__defaults__[2:])
+
+
+def test_refusals_before_anything_changes(host: HostOS) -> None:
+    def refused(wish: dict[str, t.Any], named: str) -> None:
+        before = host.tree()
+        (outcome,) = host.guest(wish).outcomes
+        assert outcome.error is not None and named in outcome.error, outcome.error
+        assert host.tree() == before
+
+    refused(spec(firmware="uefi"), "no firmware")
+    refused(spec(command_line="root=UUID=1 ro"), "boot: kernel; a container boots none")
+    refused(spec(first_contact=True), "recreate: true")
+    refused(spec(disks=[{"name": "root", "size": 2**30, "pool": "local", "build_id": "cd" * 32}]), "not in")
+    refused(spec(disks=[{"name": "root", "size": 2**30, "pool": "p", "build_id": "cd" * 32}]), "pools of this HostOS")
+    refused(spec(disks=[{"name": "root", "size": 2**30, "pool": "p"}]), "build_id")
+    host.private.mkdir(parents=True)
+    refused(spec(), "nothing says that it belongs to this guest")
+    host.private.rmdir()
+    host.node.good("vzctl", "set", CTID, "--cpus", "1", "--save")  # the orphan of a missing container
+    refused(spec(), "without a container")
+    (host.node.root / f"etc/vz/conf/{CTID}.conf").unlink()
+    host.node.good("vzctl", "create", "201", "--ostemplate", "tiny-1.0-x86_64", "--name", "wn001")
+    refused(spec(), "container 201 has its name")
+    host.node.good("vzctl", "create", CTID, "--ostemplate", "tiny-1.0-x86_64")
+    refused(spec(name="wn009"), f"container {CTID} ({CTID}) is here")
+
+
+def test_a_stale_spec_starts_nothing(host: HostOS) -> None:
+    host.guest(spec(epoch=3, state="stopped"))
+    (outcome,) = host.guest(spec(epoch=2)).outcomes
+    assert outcome.error is not None and "stale" in outcome.error and host.state == "stopped"
+    Tombstones(str(host.state_dir)).write(Tombstone(UUID, 3, MOVED, "wn001", "node02"))
+    (outcome,) = host.guest(spec(epoch=3)).outcomes
+    assert outcome.error is not None and "moved away to node02" in outcome.error and host.state == "stopped"
+    (outcome,) = host.guest(spec(epoch=3, state="absent")).outcomes
+    assert outcome.error is not None and host.private.exists()
+
+
+def test_a_copied_configuration_is_not_ours(host: HostOS) -> None:
+    host.guest(spec())
+    text = host.conf.replace('NAME="wn001"', 'NAME="copy"')
+    (host.node.root / "etc/vz/conf/777.conf").write_text(text)
+    (host.node.root / "vz/private/777").mkdir()
+    observation = host.driver().observe_all()
+    assert [seen.native.ctid for seen in observation.guests.values()] == [CTID]
+    assert [seen.native.ctid for seen in observation.foreign] == ["777"]
+
+
+def test_exit_code_0_of_a_start_is_not_believed(host: HostOS) -> None:
+    host.guest(spec(state="stopped"))
+    driver = host.driver()
+    observation = driver.observe_all()
+    plan = driver.plan(GuestSpec.from_plain(spec()), observation.guests[UUID])
+
+    def lies(argv: t.Sequence[str], timeout: float) -> t.Any:
+        from ansible_collections.oscarv.virt.plugins.module_utils._vz_run import Output
+
+        return Output(0, "Container start in progress...", "") if argv[1] == "start" else host.execute(argv, timeout)
+
+    driver.tools._execute = lies
+    with pytest.raises(DriverError, match=f"returned 0, but container {CTID} is stopped"):
+        driver.apply(plan)
+
+
+def test_a_container_that_went_away_gets_no_orphan(host: HostOS) -> None:
+    host.guest(spec(state="stopped"))
+    driver = host.driver()
+    plan = driver.plan(GuestSpec.from_plain(spec(vcpus=4, state="stopped")), driver.observe_all().guests[UUID])
+    host.node.good("vzctl", "destroy", CTID)
+    with pytest.raises(DriverError, match="went away meanwhile"):
+        driver.apply(plan)
+    assert not (host.node.root / f"etc/vz/conf/{CTID}.conf").exists()
+
+
+def test_the_report_is_that_of_every_driver(host: HostOS) -> None:
+    result = host.guest(spec(), check=True)
+    told = result_plain(result, "demo", check=True, prune="report")
+    assert told["changed"] and told["guests"]["wn001"]["state"] == "running"
+    assert "ssh-ed25519 AAAA admin" not in str(diffs(result))
+    host.guest(spec())
+    host.node.good("vzctl", "create", "201", "--ostemplate", "tiny-1.0-x86_64")
+    told = result_plain(host.guest(spec()), "demo", check=False, prune="report")
+    assert not told["changed"] and [one["name"] for one in told["foreign"]] == ["201"]
+
+
+def test_capabilities_are_complete_and_nothing_is_pretended(host: HostOS) -> None:
+    driver = host.driver()
+    found = driver.capabilities()
+    assert set(found) == set(CAPABILITIES)
+    assert all(one.supported or one.reason for one in found.values())
+    assert not found["live_move"].supported and found["cold_move"].supported

@@ -1,0 +1,187 @@
+# Copyright: the oscarv.virt authors
+# GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Cold moves between two nodes of the double; a stand-in for ssh runs commands under the other node's root."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+import shlex
+import typing as t
+
+import pytest
+from ansible_collections.oscarv.virt.plugins.module_utils import _vz_move
+from ansible_collections.oscarv.virt.plugins.module_utils._driver import DriverError, MoveRequest
+from ansible_collections.oscarv.virt.plugins.module_utils._kvm_move_settle import Action
+from ansible_collections.oscarv.virt.plugins.module_utils._openvz import OpenVzDriver, Options
+from ansible_collections.oscarv.virt.plugins.module_utils._reconcile import Wish, reconcile
+from ansible_collections.oscarv.virt.plugins.module_utils._spec import GuestSpec
+from ansible_collections.oscarv.virt.plugins.module_utils._tombstone import MOVED, MOVING, Tombstone
+from ansible_collections.oscarv.virt.plugins.module_utils._vz_ids import device_of
+from ansible_collections.oscarv.virt.plugins.module_utils._vz_run import Output
+from vz_node import DOUBLE, Node
+from vz_plain import MIB, UUID, plain
+
+BUILD = "ab" * 32
+CTID = device_of(UUID)
+
+
+class Pair:
+    """Two HostOSes; the guest runs on the first."""
+
+    def __init__(self, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.source, self.target = Node(tmp_path / "source"), Node(tmp_path / "target")
+        for node in (self.source, self.target):
+            node.template(f"debian-{BUILD}")
+        self.tmp_path = tmp_path
+        ssh = tmp_path / "ssh"
+        ssh.write_text(
+            '#!/bin/sh\nwhile [ "$1" = -o ]; do shift 2; done\nshift\n'
+            f"export OPENVZ_DOUBLE_ROOT={self.target.root} OPENVZ_DOUBLE_BACKEND=recording PATH={DOUBLE}:$PATH\n"
+            'case "$*" in "/etc/init.d/vz status") exit 0;; esac\nexec sh -c "$*"\n'
+        )
+        ssh.chmod(0o755)
+        monkeypatch.setenv("OPENVZ_DOUBLE_SSH", str(ssh))
+        self.asked: list[str] = []
+        self.far = _vz_move.Far("node02", "10.0.0.2", self._ssh)
+        self.deaf = False
+
+    def _ssh(self, argv: t.Sequence[str], timeout: float) -> Output:
+        assert argv[0] == "ssh" and argv[-2] == "root@10.0.0.2"
+        if self.deaf:
+            return Output(255, "", "Connection refused")
+        self.asked.append(argv[-1])
+        done: Output = self.target.execute(shlex.split(argv[-1]), timeout)
+        return done
+
+    def driver(self, node: Node | None = None) -> OpenVzDriver:
+        node = node or self.source
+        state_dir = str(self.tmp_path / f"state-{node.root.name}")
+        return OpenVzDriver(Options(state_dir=state_dir, root=str(node.root)), "demo", node.execute)
+
+    def up(self, **changes: t.Any) -> None:
+        (outcome,) = reconcile(self.driver(), Wish("demo", [spec(**changes)]), check=False).outcomes
+        assert outcome.error is None, outcome.error
+
+    def move(self, **changes: t.Any) -> t.Any:
+        wanted = GuestSpec.from_plain(spec(epoch=2))
+        request = MoveRequest(wanted, "node02", "10.0.0.2", "cold", move="m1")
+        return _vz_move.move(self.driver(), dataclasses.replace(request, **changes), self.far)
+
+    def states(self) -> tuple[str, str]:
+        found = [self.driver(node).observe_all().guests.get(UUID) for node in (self.source, self.target)]
+        return t.cast("tuple[str, str]", tuple(seen.state if seen else "absent" for seen in found))
+
+
+@pytest.fixture
+def pair(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> Pair:
+    return Pair(tmp_path, monkeypatch)
+
+
+def spec(**changes: t.Any) -> dict[str, t.Any]:
+    disks = [{"name": "root", "size": 3072 * MIB, "pool": "local", "build_id": BUILD}]
+    return plain(**{"disks": disks, **changes})
+
+
+def test_a_running_one_runs_there_with_its_new_epoch(pair: Pair) -> None:
+    pair.up()
+    (pair.source.root / f"vz/private/{CTID}/data").write_text("precious")
+    before = pair.driver().observe_all().guests[UUID]
+    result = pair.move()
+    assert (result.moved, result.state, result.mode, result.message) == (True, "running", "cold", "")
+    assert pair.states() == ("absent", "running")
+    after = pair.driver(pair.target).observe_all().guests[UUID]
+    assert after.mark is not None and before.mark is not None
+    assert after.mark == dataclasses.replace(before.mark, epoch=2)
+    assert (after.autostart, after.nics, after.name) == (True, before.nics, "wn001")
+    assert (pair.target.root / f"vz/private/{CTID}/data").read_text() == "precious"
+    stone = pair.driver().tombstones.get(UUID)
+    assert stone is not None and (stone.state, stone.epoch, stone.target) == (MOVED, 1, "node02")
+    (stale,) = reconcile(pair.driver(), Wish("demo", [spec()]), check=False).outcomes
+    assert stale.error is not None and "moved away" in stale.error
+    (there,) = reconcile(pair.driver(pair.target), Wish("demo", [spec(epoch=2)]), check=False).outcomes
+    assert (there.error, there.changed) == (None, False)
+
+
+def test_a_stopped_one_stays_stopped(pair: Pair) -> None:
+    pair.up(state="stopped")
+    assert pair.move(mode="auto").state == "stopped"
+    assert pair.states() == ("absent", "stopped")
+
+
+def test_one_that_fails_stays_as_it_was(pair: Pair) -> None:
+    pair.up()
+    pair.source.fault("migrate 6 1")
+    with pytest.raises(_vz_move.NotMoved, match="stays here"):
+        pair.move()
+    assert pair.states() == ("running", "absent")
+    seen = pair.driver().observe_all().guests[UUID]
+    assert seen.autostart and seen.mark is not None and seen.mark.epoch == 1
+    assert pair.driver().tombstones.get(UUID) is None
+
+
+def test_refusals_change_nothing(pair: Pair) -> None:
+    pair.up()
+
+    def refused(named: str, **changes: t.Any) -> None:
+        with pytest.raises(_vz_move.Refused, match=named):
+            pair.move(**changes)
+        assert pair.states()[0] == "running" and pair.driver().tombstones.get(UUID) is None
+
+    refused("live_move is missing", mode="live")
+    refused("live_move is missing", mode="auto")
+    refused("does not go there", hypervisor="kvm")
+    refused("not newer than 1", spec=GuestSpec.from_plain(spec()))
+    pair.deaf = True
+    refused("does not answer over ssh")
+    pair.deaf = False
+    pair.target.good("vzctl", "create", CTID, "--ostemplate", "tiny-1.0-x86_64")
+    refused("has a container of its number")
+
+
+def test_a_paused_one_is_refused(pair: Pair) -> None:
+    pair.up(state="paused")
+    with pytest.raises(_vz_move.Refused, match="resume it"):
+        pair.move()
+
+
+def test_an_interrupted_move_is_not_begun_again(pair: Pair) -> None:
+    pair.up()
+    pair.driver().tombstones.write(Tombstone(UUID, 2, MOVING, "wn001", "node02", "m0"))
+    with pytest.raises(_vz_move.Refused, match="interrupted"):
+        pair.move()
+
+
+def test_a_target_that_falls_silent_leaves_it_unsettled(pair: Pair) -> None:
+    pair.up()
+    tell = pair.far.state
+
+    def state(ctid: str) -> str:
+        pair.far.state = silent  # type: ignore[method-assign]
+        return tell(ctid)
+
+    def silent(ctid: str) -> str:
+        raise _vz_move.Unsettled("node02 does not answer")
+
+    pair.far.state = state  # type: ignore[method-assign]
+    with pytest.raises(_vz_move.Unsettled):
+        pair.move()
+    stone = pair.driver().tombstones.get(UUID)
+    assert stone is not None and stone.state == MOVING, "nothing is started here before somebody looked"
+
+
+def test_settling(pair: Pair) -> None:
+    def act(name: str, *, check: bool = False) -> list[str]:
+        return _vz_move.settle(pair.driver(), Action(name, UUID, "wn001", 1, "demo", "m1"), check)
+
+    assert act("write_tombstone", check=True) == ["tombstone moved, epoch 1"]
+    assert pair.driver().tombstones.get(UUID) is None
+    assert act("write_tombstone") and not act("write_tombstone")
+    assert act("accept") == act("remove_leftovers") == []
+    assert act("drop_tombstone") == ["drop tombstone"] and not act("drop_tombstone")
+    with pytest.raises(DriverError, match="vzctl destroy"):
+        act("undefine")
+    pair.up()
+    with pytest.raises(DriverError, match="it is here"):
+        act("write_tombstone")
