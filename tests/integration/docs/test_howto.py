@@ -29,6 +29,7 @@ PAGES = ["lab", "hostos", "images", "deploy", "migrate", "guests", "placement", 
 ELSEWHERE = {
     "define": "test_define.py",
     "test": "its commands are the suites themselves",
+    "containers": "molecule scenarios lxc and openvz",
     "xen": "molecule scenario xen",
 }
 #: Beginnings of steps that are not run as they stand -> why.
