@@ -145,6 +145,7 @@ def lose_ledger(world: World) -> None:
 
 
 def nothing_changes(world: World) -> None:
+    world.playbook("deploy -i inventories/demo")  # the ledger learns of the specs, which no mark holds
     text = world.playbook("deploy -i inventories/demo --diff")
     recap = text.split("PLAY RECAP")[1]
     assert re.search(r"changed=0", recap) and not re.search(r"changed=[1-9]", recap), text[-9000:]
