@@ -133,6 +133,8 @@ def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
         raise Refused(f"epoch {spec.epoch} is not newer than {seen.mark.epoch}, the container's: plan again")
     if request.hypervisor not in ("", driver.hypervisor):
         raise Refused(f"{request.target} has {request.hypervisor}: a container of openvz does not go there")
+    if seen.native.status == "suspended":
+        raise Refused("its memory lies in a dump, which vzmigrate was never seen to take along: start it first")
     if seen.state == "paused":
         raise Refused("it is paused and cannot be shut down for a cold move: resume it")
     if seen.state == "running" and request.mode != "cold":

@@ -146,6 +146,14 @@ def test_a_paused_one_is_refused(pair: Pair) -> None:
         pair.move()
 
 
+def test_one_with_a_dump_is_refused(pair: Pair) -> None:
+    pair.up()
+    pair.source.good("vzctl", "suspend", CTID)
+    with pytest.raises(_vz_move.Refused, match="its memory lies in a dump"):
+        pair.move()
+    assert pair.states() == ("stopped", "absent") and pair.driver().tombstones.get(UUID) is None
+
+
 def test_an_interrupted_move_is_not_begun_again(pair: Pair) -> None:
     pair.up()
     pair.driver().tombstones.write(Tombstone(UUID, 2, MOVING, "wn001", "node02", "m0"))
