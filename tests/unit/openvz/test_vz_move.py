@@ -131,7 +131,7 @@ def test_refusals_change_nothing(pair: Pair) -> None:
 
     refused("live_move is missing", mode="live")
     refused("live_move is missing", mode="auto")
-    refused("does not go there", hypervisor="kvm")
+    refused("goes to openvz and lxc only", hypervisor="kvm")
     refused("not newer than 1", spec=GuestSpec.from_plain(spec()))
     pair.deaf = True
     refused("does not answer over ssh")
