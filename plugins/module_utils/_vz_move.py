@@ -19,6 +19,8 @@ import contextlib
 import dataclasses
 import os
 import shlex
+import subprocess
+import tempfile
 import time
 import typing as t
 
@@ -39,6 +41,8 @@ if t.TYPE_CHECKING:
 #: What role hostos_openvz makes, so that HostOSes reach each other and nobody else.
 SSH_DIR = "/etc/oscarv/ssh"
 _SECONDS = 600.0
+#: Seconds for a program to end that has no more to say.
+_LAST_WORDS = 30.0
 
 
 class Refused(DriverError):
@@ -80,6 +84,27 @@ class Far:
             raise Unsettled(f"{self.host} does not answer over ssh ({output.code}: {output.stderr.strip()[-200:]})")
         return read_status(output.stdout).state
 
+    def send(self, here: t.Sequence[str], there: t.Sequence[str], timeout: float) -> None:
+        """What `here` prints becomes the input of `there`. DriverError if either fails or both take too long."""
+        words = ["ssh", *ssh_options(), f"root@{self.address}", shlex.join(there)]
+        with (
+            tempfile.TemporaryFile() as log,
+            subprocess.Popen(here, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log) as reader,
+        ):
+            try:
+                done = subprocess.run(words, stdin=reader.stdout, capture_output=True, check=False, timeout=timeout)
+                if reader.stdout:  # if nobody reads it any more, `here` shall notice
+                    reader.stdout.close()
+                reader.wait(_LAST_WORDS)
+            except subprocess.TimeoutExpired:
+                raise DriverError(f"copying to {self.host} took longer than {timeout:g} s and was ended") from None
+            finally:
+                reader.kill()
+            log.seek(0)
+            said = (log.read() + done.stderr).decode(errors="replace").strip()[-300:]
+        if reader.returncode or done.returncode:
+            raise DriverError(f"copying to {self.host} failed ({reader.returncode}, {done.returncode}): {said}")
+
     def good(self, words: t.Sequence[str]) -> None:
         output = self.run(words)
         if output.code != 0:
@@ -105,7 +130,7 @@ def run(
             far = Far(request.target, request.target_address)
             try:
                 if check:
-                    seen = look(driver, request, far)
+                    seen = check_move(driver, request, far)
                     epoch = seen.mark.epoch if seen.mark else None
                     text = f"would be moved cold to {request.target}"
                     moves.append(result_of(request, "planned", text, changed=True, mode="cold", epoch_before=epoch))
@@ -117,6 +142,16 @@ def run(
                 refused = [str(error)] if isinstance(error, Refused) else []
                 moves.append(result_of(request, "aborted", str(error), failed=True, refused=refused))
     return summary(moves, settled, params["source"])
+
+
+def check_move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
+    """Everything that `move` would look at before it changes anything."""
+    seen = look(driver, request, far)
+    if request.hypervisor == "lxc":
+        from . import _vz_move_lxc  # it is built on this file
+
+        _vz_move_lxc.look(driver, request, far, seen)
+    return seen
 
 
 def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
@@ -131,13 +166,17 @@ def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
         raise Refused(f"no container of ours with uuid {spec.uuid} is on this HostOS: run oscarv.virt.settle")
     if spec.epoch <= seen.mark.epoch:
         raise Refused(f"epoch {spec.epoch} is not newer than {seen.mark.epoch}, the container's: plan again")
-    if request.hypervisor not in ("", driver.hypervisor):
-        raise Refused(f"{request.target} has {request.hypervisor}: a container of openvz does not go there")
+    if request.hypervisor not in ("", driver.hypervisor, "lxc"):
+        raise Refused(f"{request.target} has {request.hypervisor}: a container of openvz goes to openvz and lxc only")
+    if seen.native.status == "suspended":
+        raise Refused("its memory lies in a dump, which vzmigrate was never seen to take along: start it first")
     if seen.state == "paused":
         raise Refused("it is paused and cannot be shut down for a cold move: resume it")
     if seen.state == "running" and request.mode != "cold":
         reason = driver.capabilities()["live_move"].reason
         raise Refused(f"capability live_move is missing on this HostOS: {reason}")
+    if request.hypervisor == "lxc":
+        return seen
     try:
         there = far.state(ctid_of(spec.uuid, driver.tools.dialect))
     except DriverError as error:
@@ -151,6 +190,10 @@ def move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> MoveResult:
     """Driver.move. Raises Refused, NotMoved or Unsettled."""
     begin = time.monotonic()
     seen = look(driver, request, far)
+    if request.hypervisor == "lxc":
+        from . import _vz_move_lxc  # it is built on this file
+
+        return _vz_move_lxc.move(driver, request, far, seen)
     spec, older = request.spec, driver.tombstones.get(request.spec.uuid)
     ctid, ran = ctid_of(spec.uuid, driver.tools.dialect), seen.state == "running"
     mark = seen.mark

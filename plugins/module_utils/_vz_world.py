@@ -62,6 +62,10 @@ class Options:
         """Where `create` will put a container's files."""
         return self.path(self._global("VE_PRIVATE", "/vz/private/$VEID", ctid))
 
+    def mount_point(self, ctid: str) -> pathlib.Path:
+        """Where a container's files are while it is mounted."""
+        return self.path(self._global("VE_ROOT", "/vz/root/$VEID", ctid))
+
     def path(self, shown: str) -> pathlib.Path:
         """Where a path that a tool or a configuration names really is."""
         return pathlib.Path(self.root + shown)

@@ -136,6 +136,23 @@ def test_evacuate(cluster: Cluster) -> None:
     cluster.play("deploy")
 
 
+def test_a_container_goes_to_lxc(cluster: Cluster) -> None:
+    cluster.change(on=["vzhosts", "lxchosts"])
+    machine("ct2").check_output("sh -c 'echo kept > /root/data; sync'")
+    before = identity(cluster, "ct2")
+    wish = ("-e", "oscarv_select=ct2", "-e", "oscarv_to=node03", "-e", "oscarv_mode=cold")
+    cluster.play("migrate", *wish, "--check")
+    assert running()["ct2"] == ["node01"]
+    cluster.play("migrate", *wish)
+    assert "ct2" not in containers("node01")
+    assert machine("node03").check_output("virsh -q -c lxc:///system domstate ct2") == "running"
+    cluster.play("deploy")  # waits for it
+    assert identity(cluster, "ct2") == before
+    assert machine("ct2").check_output("systemd-detect-virt") == "lxc-libvirt"
+    assert machine("ct2").check_output("systemctl is-system-running --wait") == "running"
+    assert_unchanged(cluster)
+
+
 def test_prune_and_teardown(cluster: Cluster) -> None:
     data = cluster.read()
     del data["rules"]  # they name ct2
@@ -143,6 +160,8 @@ def test_prune_and_teardown(cluster: Cluster) -> None:
     cluster.write(data)
     cluster.play("deploy", "-e", "oscarv_prune=remove", "-e", "oscarv_remove_disks=true", "-e", "oscarv_confirm=mvz")
     assert sorted(running()) == ["ct1"]
+    assert machine("node03").check_output("virsh -q -c lxc:///system list --all --name") == ""
+    assert machine("node03").check_output("find /var/lib/oscarv -name 'ct2*'") == ""
     cluster.play("teardown", "-e", "oscarv_confirm=mvz")
     assert running() == {}
     for name in HOSTS:

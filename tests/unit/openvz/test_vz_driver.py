@@ -235,6 +235,42 @@ def test_a_failure_says_what_it_is_and_goes_away(
     assert host.state == "running"
 
 
+def test_a_container_that_cannot_be_paused_runs_on(host: HostOS) -> None:
+    host.guest(spec())
+    host.node.fault("suspend 16 1")
+    (outcome,) = host.guest(spec(state="paused")).outcomes
+    assert outcome.error == (
+        f"guest wn001: `vzctl chkpnt {CTID} --suspend` failed with code 16: checkpointing failed. It said:"
+        " Checkpointing failed. Look into `dmesg` and the dump's log in /vz/dump."
+    )
+    assert host.state == "running"
+    assert host.thrice(spec(state="paused")).steps == ["pause"]
+
+
+def test_one_that_cannot_be_resumed_stays_paused(host: HostOS) -> None:
+    host.guest(spec(state="paused"))
+    host.node.fault("suspend 16 1")
+    (outcome,) = host.guest(spec()).outcomes
+    assert outcome.error is not None and "--resume` failed with code 16: checkpointing failed" in outcome.error
+    assert host.state == "paused"
+    assert host.thrice(spec()).steps == ["resume"]
+
+
+def test_a_dump_that_cannot_be_restored_is_kept(host: HostOS) -> None:
+    """`start` goes on from a dump that somebody made; nothing of ours throws it away."""
+    host.guest(spec())
+    host.node.good("vzctl", "suspend", CTID)
+    assert host.state == "stopped"
+    host.node.fault("resume 17 1")
+    (outcome,) = host.guest(spec()).outcomes
+    assert outcome.error is not None
+    assert outcome.error.startswith(f"guest wn001: `vzctl start {CTID}` failed with code 17: restoring from the")
+    assert "Container restore failed" in outcome.error and "the dump's log in /vz/dump" in outcome.error
+    assert host.state == "stopped" and (host.node.root / f"vz/dump/Dump.{CTID}").exists()
+    assert host.thrice(spec()).steps == ["start"]
+    assert host.state == "running" and not (host.node.root / f"vz/dump/Dump.{CTID}").exists()
+
+
 def _tail(module: t.Any) -> tuple[t.Any, ...]:
     return t.cast("tuple[t.Any, ...]", module.Tools.__init__.__defaults__[2:])
 
@@ -248,6 +284,7 @@ def test_refusals_before_anything_changes(host: HostOS) -> None:
 
     refused(spec(firmware="uefi"), "no firmware")
     refused(spec(command_line="root=UUID=1 ro"), "boot: kernel; a container boots none")
+    refused(spec(state="saved"), "lacks capability save")
     refused(spec(first_contact=True), "recreate: true")
     refused(spec(disks=[{"name": "root", "size": 2**30, "pool": "local", "build_id": "cd" * 32}]), "not in")
     refused(spec(disks=[{"name": "root", "size": 2**30, "pool": "p", "build_id": "cd" * 32}]), "pools of this HostOS")

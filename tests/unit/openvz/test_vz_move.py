@@ -131,7 +131,7 @@ def test_refusals_change_nothing(pair: Pair) -> None:
 
     refused("live_move is missing", mode="live")
     refused("live_move is missing", mode="auto")
-    refused("does not go there", hypervisor="kvm")
+    refused("goes to openvz and lxc only", hypervisor="kvm")
     refused("not newer than 1", spec=GuestSpec.from_plain(spec()))
     pair.deaf = True
     refused("does not answer over ssh")
@@ -144,6 +144,14 @@ def test_a_paused_one_is_refused(pair: Pair) -> None:
     pair.up(state="paused")
     with pytest.raises(_vz_move.Refused, match="resume it"):
         pair.move()
+
+
+def test_one_with_a_dump_is_refused(pair: Pair) -> None:
+    pair.up()
+    pair.source.good("vzctl", "suspend", CTID)
+    with pytest.raises(_vz_move.Refused, match="its memory lies in a dump"):
+        pair.move()
+    assert pair.states() == ("stopped", "absent") and pair.driver().tombstones.get(UUID) is None
 
 
 def test_an_interrupted_move_is_not_begun_again(pair: Pair) -> None:
