@@ -80,14 +80,14 @@ def test_memory_and_disks_are_changed_while_it_runs(cluster: Cluster) -> None:
         return int(machine("wn2").check_output("awk '/MemTotal/ {print $2}' /proc/meminfo"))
 
     before = total()
-    cluster.change("workers", disks=[{"name": "scratch", "size": "64 MiB"}])
+    cluster.change("workers", disks=[{"name": "scratch", "size": "64 MiB", "format": "raw"}])
     cluster.change("movers", memory="224 MiB")
     cluster.play("deploy")
     assert int(machine("wn1").check_output("blockdev --getsize64 /dev/xvdb")) == 64 * MIB
     assert becomes(lambda: before - total() == 32 * 1024), f"MemTotal was {before} KiB and is {total()} KiB"
     cluster.change("workers", disks=None)
     cluster.change("movers", memory="256 MiB")
-    cluster.play("deploy")
+    cluster.play("deploy", "-e", "oscarv_remove_disks=true")
     assert becomes(lambda: machine("wn1").run("test -e /dev/xvdb").rc != 0)
     assert becomes(lambda: total() == before)
     assert {name: boot_id(name) for name in boots} == boots
