@@ -1,7 +1,7 @@
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""pyinfra's operations for vzctl, which nobody here wrote, drive the double: it is not shaped to our own driver only."""
+"""The operations of pyinfra for vzctl, which nobody here wrote, drive the double: it does not fit our driver alone."""
 
 from __future__ import annotations
 
