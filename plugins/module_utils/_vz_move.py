@@ -155,6 +155,8 @@ def check_move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
 def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
     """The container here; Refused with what speaks against its move. Changes nothing."""
     spec = request.spec
+    if not driver.tools.dialect.legacy:
+        raise Refused(f"capability cold_move is missing on this HostOS: {driver.capabilities()['cold_move'].reason}")
     stale = refusal(spec.epoch, driver.tombstones.get(spec.uuid))
     if stale:
         raise Refused(stale)
