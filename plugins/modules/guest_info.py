@@ -16,6 +16,13 @@ options:
   cluster:
     description: Show only the guests of this cluster as ours; those of other clusters are listed as foreign.
     type: str
+  consoles:
+    description:
+      - Names of guests of which to return what they said last on their consoles.
+      - Only O(hypervisor=kvm) keeps a log of them.
+    type: list
+    elements: str
+    default: []
 extends_documentation_fragment:
   - oscarv.virt.attributes
   - oscarv.virt.attributes.actiongroup_virt
@@ -109,6 +116,12 @@ foreign:
   returned: always
   type: list
   elements: dict
+consoles:
+  description: The last ten lines of the logs of O(consoles), by guest; guests that have none here are left out.
+  returned: always
+  type: dict
+  sample:
+    wn1: ["Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"]
 tombstones:
   description: What guests left behind that moved away from this HostOS, by UUID.
   returned: always
@@ -135,13 +148,25 @@ import dataclasses
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ..module_utils._console import last_lines
 from ..module_utils._driver import DriverError
 from ..module_utils._hypervisor import ARGUMENTS, open_driver
+from ..module_utils._kvm_xml import console_log
 from ..module_utils._report import foreign_of, seen_plain
+
+#: Lines of a console: what a panic needs to be known.
+LINES = 10
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={**ARGUMENTS, "cluster": {"type": "str"}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={
+            **ARGUMENTS,
+            "cluster": {"type": "str"},
+            "consoles": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
     cluster = module.params["cluster"]
     try:
         driver = open_driver(module.params)
@@ -152,13 +177,17 @@ def main() -> None:
             driver.close()
     except DriverError as error:
         module.fail_json(msg=str(error))
+    ours = {
+        uuid: seen
+        for uuid, seen in observation.guests.items()
+        if seen.mark is not None and cluster in (None, seen.mark.cluster)
+    }
+    wanted = {seen.name for seen in ours.values()} & set(module.params["consoles"])
+    said = {name: last_lines(console_log(name), LINES) for name in sorted(wanted)}
     module.exit_json(
         changed=False,
-        guests={
-            uuid: seen_plain(seen)
-            for uuid, seen in observation.guests.items()
-            if seen.mark is not None and cluster in (None, seen.mark.cluster)
-        },
+        guests={uuid: seen_plain(seen) for uuid, seen in ours.items()},
+        consoles={name: lines for name, lines in said.items() if lines},
         foreign=foreign_of(observation, cluster),
         tombstones={uuid: dataclasses.asdict(stone) for uuid, stone in stones.items()},
     )

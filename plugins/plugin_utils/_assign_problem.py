@@ -13,6 +13,9 @@ from ._model import Cluster, Guest, Host, HostPartition, Resources
 from ._plan import GuestState, HostState, Problem
 
 NOTHING = Resources(0, 0, 0)
+#: Where a guest's hypervisor is no matter: a new guest has none, and who names the HostOS asks for the move himself
+#: (the ledger refuses it unless it is cold).
+_ANYWHERE = ("place", "move")
 
 
 def ask(
@@ -30,7 +33,7 @@ def ask(
         if guest.state == "absent" and (row is None or row.host is None):
             continue
         found = _guest(guest, row, state)
-        guests[guest.name] = found if verb == "place" else _at_home(cluster, found)
+        guests[guest.name] = found if verb in _ANYWHERE else _at_home(cluster, found)
     for row in rows.values():
         if row.name not in guests and row.host is not None:
             guests[row.name] = _leaving(row, state)
@@ -55,7 +58,7 @@ def _guest(guest: Guest, row: GuestRow | None, state: LedgerState) -> GuestState
 
 
 def _at_home(cluster: Cluster, guest: GuestState) -> GuestState:
-    """Moves are planned within a hypervisor: to another one a guest goes cold, which its owner must ask for."""
+    """Places are looked for within a hypervisor: to another one a guest goes cold, which its owner must ask for."""
     here = cluster.hosts.get(str(guest.host))
     if here is None:
         return guest

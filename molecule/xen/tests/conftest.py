@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import socket
 import subprocess
@@ -39,7 +40,11 @@ class Cluster:
     definition = FOLDER / "xen.oscarv.yml"
 
     def read(self) -> dict[str, t.Any]:
-        return yaml.safe_load(self.definition.read_text())
+        data = yaml.safe_load(self.definition.read_text())
+        for partition in data["partitions"].values():
+            if True in partition:  # PyYAML's reading of a bare `on`
+                partition["on"] = partition.pop(True)
+        return data
 
     def change(self, name: str = "workers", **keys: t.Any) -> None:
         """Set keys of a partition; None takes a key away."""
@@ -55,9 +60,13 @@ class Cluster:
         return ["ansible-playbook", f"oscarv.virt.{name}", "-i", str(FOLDER), *arguments]
 
     def play(self, name: str, *arguments: str, fails: bool = False) -> str:
-        """Run a playbook to its end; return what it printed."""
+        """Run a playbook to its end; return what it printed. How long it took stands in plays.txt."""
+        begin = time.monotonic()
         done = subprocess.run(self.command(name, *arguments), cwd=TOP, check=False, capture_output=True, text=True)
         text = done.stdout + done.stderr
+        with (FOLDER / "plays.txt").open("a") as log:
+            words = shlex.join([name, *arguments])
+            log.write(f"{time.strftime('%T')} {time.monotonic() - begin:.0f} s: {words}: {done.returncode}\n")
         if (done.returncode != 0) != fails:
             raise Failed(f"oscarv.virt.{name} {arguments} ended with {done.returncode}:\n{text[-6000:]}")
         return text
@@ -129,6 +138,33 @@ def _closed() -> t.Iterator[None]:
     for path in _sockets().iterdir():
         subprocess.run(["ssh", "-O", "exit", "-o", f"ControlPath={path}", "any"], check=False, capture_output=True)
     shutil.rmtree(_sockets())
+
+
+def answers(name: str, seconds: float = 900) -> None:
+    """Wait until a guest answers over ssh. `migrate` does not, and an emulated guest takes minutes to boot."""
+    begin = time.monotonic()
+    while not _answers(name):
+        assert time.monotonic() < begin + seconds, f"{name} did not answer within {seconds:g} s"
+        time.sleep(2)
+    with (FOLDER / "plays.txt").open("a") as log:
+        log.write(f"{time.strftime('%T')} {time.monotonic() - begin:.0f} s: {name} answers\n")
+
+
+def _answers(name: str) -> bool:
+    try:
+        return machine(name).run("true").rc == 0
+    except RuntimeError:  # ssh got no connection
+        return False
+
+
+def becomes(true: t.Callable[[], bool], seconds: float = 60) -> bool:
+    """Whether it comes true within so many seconds."""
+    end = time.monotonic() + seconds
+    while not true():
+        if time.monotonic() > end:
+            return False
+        time.sleep(1)
+    return True
 
 
 class Counter:

@@ -155,6 +155,15 @@ def test_check_then_deploy_then_again(lab: Lab) -> None:
     assert "2 HostOSes, 2 guests: drift in wn1, wn2" in text and text.count("never reached") == 2
 
 
+def test_guests_that_do_not_answer_are_named_with_what_they_said_last(lab: Lab) -> None:
+    lab.ssh(lab.host_of("wn1"), "echo 'Kernel panic - not syncing' >> /var/log/libvirt/qemu/wn1-serial.log")
+    failed = lab.playbook("oscarv.virt.deploy", "-e", "oscarv_wait_timeout=2")
+    assert failed.code and "2 guests of 2 did not answer" in failed.text
+    said = failed.text[failed.text.index(f"wn1 said last on its console on {lab.host_of('wn1')}:") :]
+    assert "Kernel panic - not syncing" in said.splitlines()[1]
+    assert lab.deploy().ok().changed == dict.fromkeys(HOSTS, 0)
+
+
 def test_a_selection_leaves_the_rest_alone(lab: Lab) -> None:
     lab.set(autostart=False)
     run = lab.deploy("-e", "oscarv_select=wn1").ok()

@@ -16,10 +16,10 @@ import pytest
 from pages import ROOT, shell
 
 README = (ROOT / "README.md").read_text()
-LAB = "ansible-playbook oscarv.virt.lab -e lab_name=t-readme -e lab_subnet=192.0.2.0/24 -e lab_inventory_dir=$PWD"
-# README does not say how large its machines are: eight guests of 4 GiB fit on two.
+LAB = "ansible-playbook oscarv.virt.lab -e lab_name=t-readme -e lab_subnet=198.51.100.0/24 -e lab_inventory_dir=$PWD"
+# README does not say how large its machines are: either can take all eight guests of 4 GiB.
 HOSTS = [
-    {"name": name, "capacity": {"vcpus": 8, "memory": "24 GiB", "disk": "200 GiB"}} for name in ("node01", "node02")
+    {"name": name, "capacity": {"vcpus": 24, "memory": "48 GiB", "disk": "200 GiB"}} for name in ("node01", "node02")
 ]
 
 
@@ -35,7 +35,7 @@ def folder(tmp_path: pathlib.Path) -> t.Iterator[pathlib.Path]:
     (tmp_path / ".ssh").mkdir()
     subprocess.run(["ssh-keygen", "-qN", "", "-t", "ed25519", "-f", tmp_path / ".ssh" / "id_ed25519"], check=True)
     (tmp_path / "group_vars").mkdir()
-    (tmp_path / "group_vars" / "all.yml").write_text("image_store_url: http://192.0.2.1:7480\n")
+    (tmp_path / "group_vars" / "all.yml").write_text("image_store_url: http://198.51.100.1:7480\n")
     (tmp_path / "group_vars" / "oscarv_guest.yml").write_text(
         f"ansible_ssh_private_key_file: {tmp_path}/.ssh/id_ed25519\n"
     )

@@ -90,12 +90,12 @@ def test_all_errors_come_at_once_and_each_once() -> None:
 
 
 def test_a_machine_in_qemu_is_asked_for_by_name() -> None:
-    asked = {"name": "node21", "machine": "qemu", "memory": "2304 MiB"}
+    asked = {"name": "node21", "machine": "qemu", "memory": "2304 MiB", "processors": 2}
     found = wish.parse({**GIVEN, "hosts": ["node01", asked, {"name": "node22", "machine": "qemu"}]}).hosts
-    assert [(host.machine, host.memory) for host in found.values()] == [
-        ("nspawn", 2048),
-        ("qemu", 2304),
-        ("qemu", 2048),
+    assert [(host.machine, host.memory, host.processors) for host in found.values()] == [
+        ("nspawn", 2048, 1),
+        ("qemu", 2304, 2),
+        ("qemu", 2048, 1),
     ]
 
 
@@ -105,7 +105,9 @@ def test_a_machine_in_qemu_is_asked_for_by_name() -> None:
         ({"machine": "vmware"}, "machine 'vmware'; allowed: nspawn, qemu"),
         ({"machine": "qemu", "memory": "lots"}, "memory 'lots' is not a size in MiB or GiB"),
         ({"memory": "2 GiB"}, "memory is of machines in QEMU"),
-        ({"cpu": "max"}, "neither a name nor a mapping of name, suite, capacity, machine and memory"),
+        ({"processors": 2}, "processors is of machines in QEMU"),
+        ({"machine": "qemu", "processors": 0}, "processors '0' is not a positive number"),
+        ({"cpu": "max"}, "neither a name nor a mapping of name, suite, capacity, machine, memory and processors"),
     ],
 )
 def test_other_machines_are_refused(entry: dict[str, str], words: str) -> None:

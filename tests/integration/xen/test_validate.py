@@ -12,6 +12,7 @@ import xml.etree.ElementTree as ET
 import pytest
 from ansible_collections.oscarv.virt.plugins.module_utils import _xen_xml
 from ansible_collections.oscarv.virt.plugins.module_utils._kvm_mark import mark_of_spec
+from ansible_collections.oscarv.virt.plugins.module_utils._kvm_parse import Boot
 from ansible_collections.oscarv.virt.plugins.module_utils._spec import XEN_TYPES, GuestSpec
 
 MIB = 2**20
@@ -49,6 +50,16 @@ def validate(path: pathlib.Path, domain: ET.Element) -> subprocess.CompletedProc
 def test_every_type_is_valid(tmp_path: pathlib.Path, xen_type: str, seed: str | None) -> None:
     mark = mark_of_spec(SPEC, build_id=SPEC.root.build_id, host_key="ssh-ed25519 AAAA")
     domain = _xen_xml.domain(SPEC, xen_type=xen_type, disks=PATHS, seed=seed, mark=mark)
+    done = validate(tmp_path / "wn001.xml", domain)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("xen_type", ["pv", "pvh"])
+def test_the_kernel_of_a_build_and_a_raw_disk_are_valid(tmp_path: pathlib.Path, xen_type: str) -> None:
+    mark = mark_of_spec(SPEC, build_id=SPEC.root.build_id, host_key="ssh-ed25519 AAAA")
+    boot = Boot("/pool/builds/1.vmlinuz", "/pool/builds/1.initrd.img", "root=UUID=1 ro console=hvc0")
+    disks = {**PATHS, "scratch": "/pool/demo/wn001-scratch.raw"}
+    domain = _xen_xml.domain(SPEC, xen_type=xen_type, disks=disks, seed=None, mark=mark, boot=boot)
     done = validate(tmp_path / "wn001.xml", domain)
     assert done.returncode == 0, done.stderr
 

@@ -153,7 +153,7 @@ class Lab:
             disk = self.wish.disks.get(host.suite) or ""
             if not disk and not self.report.check:
                 raise LabError(f"lab_hosts: no disk was built for machines in QEMU of suite {host.suite}")
-            return {"machine": "qemu", "rootfs": disk, "memory": host.memory}
+            return {"machine": "qemu", "rootfs": disk, "memory": host.memory, "processors": host.processors}
         return {"rootfs": self._rootfs(host.suite).name}
 
     def _rootfs(self, suite: str) -> rootfs.RootFs:
@@ -188,7 +188,13 @@ class Lab:
             return machine.Machine(**common)
         system = self._rootfs(host["suite"])
         certificates = tuple(sorted(system.certificates.items()))
-        return qemu.QemuMachine(**common, memory=host["memory"], apt=system.apt, certificates=certificates)
+        return qemu.QemuMachine(
+            **common,
+            memory=host["memory"],
+            processors=host.get("processors", 1),
+            apt=system.apt,
+            certificates=certificates,
+        )
 
     def _packages(self, suite: str) -> pathlib.Path:
         """Where the package files of a suite are kept between labs."""

@@ -24,7 +24,7 @@ _SIZE = re.compile(r"[0-9]+(?:\.[0-9]+)? ?[KMGTP]i?B")
 
 #: A container with systemd, or a whole computer with a boot loader and a kernel of its own.
 MACHINES = ("nspawn", "qemu")
-_KEYS = {"name", "suite", "capacity", "machine", "memory"}
+_KEYS = {"name", "suite", "capacity", "machine", "memory", "processors"}
 
 #: The first HostOS's place in the subnet; what is below and above is free for guests.
 FIRST_HOST = 11
@@ -38,6 +38,7 @@ class HostWish:
     capacity: t.Mapping[str, t.Any]
     machine: str = "nspawn"  #: of MACHINES
     memory: int = 2048  #: MiB, of a machine in QEMU
+    processors: int = 1  #: of a machine in QEMU
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,7 +113,8 @@ def _hosts(data: t.Mapping[str, t.Any], errors: list[str]) -> dict[str, HostWish
             entry = {"name": entry}
         if not isinstance(entry, dict) or not {"name"} <= set(entry) <= _KEYS:
             errors.append(
-                f"lab_hosts: {entry!r} is neither a name nor a mapping of name, suite, capacity, machine and memory"
+                f"lab_hosts: {entry!r} is neither a name nor a mapping of name, suite, capacity, machine, memory "
+                "and processors"
             )
             continue
         name, suite = entry["name"], entry.get("suite", data["suite"])
@@ -131,18 +133,22 @@ def _hosts(data: t.Mapping[str, t.Any], errors: list[str]) -> dict[str, HostWish
     return hosts
 
 
-def _kind(entry: t.Mapping[str, t.Any], where: str, errors: list[str]) -> tuple[str, int]:
-    """The kind of machine, and the MiB of memory of one in QEMU."""
+def _kind(entry: t.Mapping[str, t.Any], where: str, errors: list[str]) -> tuple[str, int, int]:
+    """The kind of machine; of one in QEMU the MiB of memory and the processors."""
     kind, memory = entry.get("machine", MACHINES[0]), str(entry.get("memory", "2 GiB"))
     found = _MEMORY.fullmatch(memory)
     if kind not in MACHINES:
         errors.append(f"{where}: machine {kind!r}; allowed: {', '.join(MACHINES)}")
-    elif "memory" in entry and kind != "qemu":
-        errors.append(f"{where}: memory is of machines in QEMU; this one sees all that the computer has")
+    for key in sorted({"memory", "processors"} & set(entry)) if kind == "nspawn" else ():
+        errors.append(f"{where}: {key} is of machines in QEMU; this one sees all that the computer has")
+    processors = str(entry.get("processors", 1))
+    if not processors.isdigit() or int(processors) < 1:
+        errors.append(f"{where}: processors {processors!r} is not a positive number")
+        processors = "1"
     if found is None:
         errors.append(f"{where}: memory {memory!r} is not a size in MiB or GiB, like '2 GiB'")
-        return str(kind), 0
-    return str(kind), int(found[1]) * (1024 if found[2] == "G" else 1)
+        return str(kind), 0, int(processors)
+    return str(kind), int(found[1]) * (1024 if found[2] == "G" else 1), int(processors)
 
 
 def _entries(given: t.Any, errors: list[str]) -> list[t.Any]:
