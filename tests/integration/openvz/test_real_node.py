@@ -70,7 +70,7 @@ PLAY: list[dict[str, t.Any]] = [
 @pytest.fixture(scope="module")
 def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, t.Any]:
     folder = tmp_path_factory.mktemp("node")
-    user, _, address = NODE.rpartition("@")
+    user, _at, address = NODE.rpartition("@")
     variables = {"ansible_host": address, "ansible_user": user or "root"}
     variables.update(json.loads(os.environ.get("OSCARV_OPENVZ_VARS", "{}")))
     (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"node": variables}}}))
