@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Run test suites and print a table of minutes: suites.py check | test | long | NAME ...
 
-Suites that boot machines run one after the other; most of that time they wait. Those that only compute run BESIDE them,
+Suites that emulate machines run one after the other; most of that time they wait. The others run BESIDE them,
 with a lower priority, and their output is shown when they have ended. A suite that fails does not stop the others. All
 output goes to .build/suites/NAME.log too. A suite that runs longer than its limit is ended, process group and all, and
 has failed.
@@ -38,17 +38,17 @@ SUITES: dict[str, tuple[str, float]] = {
     ),
     "kvm": ("tools/molecule kvm", 30),
     "demo": ("tools/demo", 20),
-    "xen": ("tools/molecule xen", 90),
     "lxc": ("tools/molecule lxc", 30),
-    "openvz": ("tools/molecule openvz", 30),
+    "openvz": ("tools/molecule openvz", 40),
+    "xen": ("tools/molecule xen", 90),
     "long": ("python -m pytest tests/integration -m long", 120),
 }
-#: Those that need little but a processor.
-BESIDE = {"lint", "unit", "sanity", "docs", "importer", "cores", "ledger"}
+#: Those that need little but a processor; containers do not emulate one either.
+BESIDE = {"lint", "unit", "sanity", "docs", "importer", "cores", "ledger", "lxc", "openvz"}
 #: Compares the machine before and after: nothing may run beside it.
 ALONE = {"demo"}
 #: Not part of `test`, so that all of it stays under 45 minutes; each has a target of its own in the Makefile.
-APART = {"long", "xen", "lxc", "openvz"}
+APART = {"long", "xen"}
 #: Lets others go first. Linux groups by session, and the group's own priority is what counts between groups.
 YIELD = "renice -n 19 $$ >/dev/null; echo 19 2>/dev/null >/proc/self/autogroup || true; "
 GROUPS: dict[str, list[str]] = {

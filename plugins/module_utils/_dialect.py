@@ -26,7 +26,7 @@ _BOOT = ("kernel", "initrd", "cmdline")
 
 #: How often a container is started that libvirt loses sight of, seconds until it has connected to it, and until it has
 #: heard that one has ended.
-_STARTS, _HEARD, _NEWS = 3, 3.0, 2.0
+_STARTS, _HEARD, _NEWS = 3, 10.0, 2.0
 
 
 class Dialect(abc.ABC):
@@ -244,8 +244,11 @@ class Lxc(Dialect):
         """Again where libvirt has lost sight of it at once: nothing has happened in it yet."""
         for _attempt in range(_STARTS):
             domain.createWithFlags(flags)
-            if _within(_HEARD, lambda: is_heard(domain.name()) or not processes_of(domain.UUIDString())):
+            # libvirt is ready before the init has its environment, by which it is known.
+            if _within(_HEARD, lambda: not domain.isActive() or _is_up(domain)):
                 return
+            if not processes_of(domain.UUIDString()):
+                return  # it has ended, which the next look tells
             domain.destroy()
         raise DriverError(
             f"guest {domain.name()}: started {_STARTS} times, and each time libvirt lost sight of it: see"
@@ -301,6 +304,11 @@ def _within(seconds: float, condition: t.Callable[[], bool]) -> bool:
             return False
         time.sleep(0.1)
     return True
+
+
+def _is_up(domain: t.Any) -> bool:
+    """Whether a container has processes, and libvirt would hear of their end."""
+    return is_heard(domain.name()) and bool(processes_of(domain.UUIDString()))
 
 
 def find_seed(domain: ET.Element) -> ET.Element | None:

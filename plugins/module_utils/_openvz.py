@@ -52,7 +52,8 @@ class OpenVzDriver(Driver):
     def capabilities(self) -> dict[str, Capability]:
         found = {name: Capability(name not in CANNOT, CANNOT.get(name, "")) for name in CAPABILITIES}
         if not self.tools.dialect.legacy:
-            lacking = Capability(False, f"vzctl {self.tools.dialect.version}: only legacy (4) so far")
+            reason = f"vzctl {self.tools.dialect.version}: untested; containers are made and moved with vzctl 4 only"
+            lacking = Capability(False, reason)
             found.update(define=lacking, cold_move=lacking)
         return found
 

@@ -87,19 +87,17 @@ class Far:
     def send(self, here: t.Sequence[str], there: t.Sequence[str], timeout: float) -> None:
         """What `here` prints becomes the input of `there`. DriverError if either fails or both take too long."""
         words = ["ssh", *ssh_options(), f"root@{self.address}", shlex.join(there)]
-        with (
-            tempfile.TemporaryFile() as log,
-            subprocess.Popen(here, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log) as reader,
-        ):
-            try:
-                done = subprocess.run(words, stdin=reader.stdout, capture_output=True, check=False, timeout=timeout)
-                if reader.stdout:  # if nobody reads it any more, `here` shall notice
-                    reader.stdout.close()
-                reader.wait(_LAST_WORDS)
-            except subprocess.TimeoutExpired:
-                raise DriverError(f"copying to {self.host} took longer than {timeout:g} s and was ended") from None
-            finally:
-                reader.kill()
+        with tempfile.TemporaryFile() as log:
+            with subprocess.Popen(here, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=log) as reader:
+                try:
+                    done = subprocess.run(words, stdin=reader.stdout, capture_output=True, check=False, timeout=timeout)
+                    if reader.stdout:  # if nobody reads it any more, `here` shall notice
+                        reader.stdout.close()
+                    reader.wait(_LAST_WORDS)
+                except subprocess.TimeoutExpired:
+                    raise DriverError(f"copying to {self.host} took longer than {timeout:g} s and was ended") from None
+                finally:
+                    reader.kill()
             log.seek(0)
             said = (log.read() + done.stderr).decode(errors="replace").strip()[-300:]
         if reader.returncode or done.returncode:
@@ -157,6 +155,8 @@ def check_move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
 def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
     """The container here; Refused with what speaks against its move. Changes nothing."""
     spec = request.spec
+    if not driver.tools.dialect.legacy:
+        raise Refused(f"capability cold_move is missing on this HostOS: {driver.capabilities()['cold_move'].reason}")
     stale = refusal(spec.epoch, driver.tombstones.get(spec.uuid))
     if stale:
         raise Refused(stale)

@@ -65,20 +65,21 @@ folder=$(dirname "$1")
 [ -d "$folder" ] || install -d -m 0711 "$folder"
 printf %s "$5" > "$4"
 sync "$4" "$folder"
-truncate -s "$2" "$1.part"
-mke2fs -q -F -t ext4 -m 0 ${3:+-U "$3"} "$1.part"
+(set -o noclobber; : > "$1") || { rm "$4"; exit 3; }
+truncate -s "$2" "$1"
+mke2fs -q -F -t ext4 -m 0 ${3:+-U "$3"} "$1"
 place=$(mktemp -d)
 trap 'rmdir "$place"' EXIT
 unshare --mount --propagation private bash -euo pipefail -c '
   mount -t ext4 -o loop "$1" "$2"
   tar --numeric-owner --xattrs --xattrs-include="*" --same-permissions -xf - -C "$2"
-  umount "$2"' fill "$1.part" "$place"
-e2fsck -f -n "$1.part" >/dev/null
-sync "$1.part"
-mv -n "$1.part" "$1"
-[ ! -e "$1.part" ]
-sync "$folder"
+  umount "$2"' fill "$1" "$place"
+e2fsck -f -n "$1" >/dev/null
+sync "$1" "$folder"
 """
+
+#: Without its receipt the file is none of this move.
+_UNDO = '[ ! -e "$2" ] || rm -f "$1" "$2"'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,10 +88,6 @@ class Landing:
 
     path: str  #: of its disk's file
     size: int  #: bytes
-
-    @property
-    def part(self) -> str:
-        return f"{self.path}.part"
 
     def receipt(self, request: MoveRequest) -> str:
         return str(pathlib.PurePosixPath(self.path).parent / receipt_name(request.spec.name))
@@ -222,7 +219,7 @@ class _Flight:
             move=request.move,
             epoch=self.spec.epoch,
             source="",
-            files=(landing.path, landing.part),
+            files=(landing.path,),
         )
         build = self.before.build_id
         system = str(uuid.UUID(build[:32])) if build else ""
@@ -278,7 +275,7 @@ class _Flight:
                 f"{error}; whether {far.host} has it is not certain: nothing was started. Run oscarv.virt.settle"
             ) from error
         landing = self.landing
-        removed = far.run(["rm", "-f", landing.part, landing.path, landing.receipt(self.request)])
+        removed = far.run(["bash", "-c", _UNDO, "undo", landing.path, landing.receipt(self.request)])
         self._here(["vzctl", "set", self.ctid, "--onboot", "yes" if self.seen.autostart else "no", "--save"])
         if self.older is None:
             self.driver.tombstones.remove(spec.uuid)

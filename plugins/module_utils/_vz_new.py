@@ -55,7 +55,10 @@ def kept_path(plan: Plan) -> pathlib.Path:
 def plan_new(plan: Plan) -> None:
     """Decide everything for a container that is not there."""
     if not plan.world.tools.dialect.legacy:
-        raise Unsupported(f"guest {plan.spec.name}: hypervisor openvz makes containers with vzctl 4 (legacy) only")
+        raise Unsupported(
+            f"guest {plan.spec.name}: vzctl {plan.world.tools.dialect.version} here makes containers of EZ templates;"
+            " hypervisor openvz makes them of builds, with vzctl 4 (legacy) only, and so does hypervisor lxc"
+        )
     spec, options = plan.spec, plan.world.options
     private = options.private(plan.ctid)
     conf = options.conf_dir / f"{plan.ctid}.conf"

@@ -119,9 +119,13 @@ def _set(plan: Plan, want: Settings) -> None:
     state = state_of(plan)
     if state == "absent":
         raise plan.error(f"container {plan.ctid} went away meanwhile: read the HostOS again")
-    words = argv.settings(plan.world.tools.dialect, plan.ctid, want, running=state in ("running", "paused"))
+    dialect = plan.world.tools.dialect
+    words = argv.settings(dialect, plan.ctid, want, running=state in ("running", "paused"))
     if words is not None:
         plan.run(words)
+    if not dialect.legacy:
+        for nic in want.nics_add:
+            plan.run(argv.network(plan.ctid, nic))
 
 
 def _plan_absent(plan: Plan) -> None:
@@ -133,6 +137,11 @@ def _plan_absent(plan: Plan) -> None:
             plan.add(Phase.DEFINE, "", functools.partial(bring_back, plan))
             plan.add(Phase.DEFINE, "destroy", functools.partial(_destroy, plan))
         return
+    if not plan.world.tools.dialect.legacy and not plan.world.options.remove_disks:
+        raise plan.error(
+            "state: found 'absent'; how vzctl 7 forgets a container and keeps its files was never seen: say"
+            " remove_disks: true, or take it away by hand (`vzctl unregister`)"
+        )
     plan.difference.compare("guest", {"name": seen.name, "uuid": seen.uuid, "state": seen.state}, None)
     if plan.native.active:
         plan_stop(plan)

@@ -20,8 +20,8 @@ MODES = ("live", "cold")
 OUTCOMES = ("committed", "aborted")
 #: Guest states that can be moved; the others are nowhere for certain.
 _MOVABLE = ("running", "paused", "stopped")
-#: Hypervisors whose guests have the same kind of disks, so that one can take over from the other.
-_SAME_DISKS = {"kvm", "xen"}
+#: Which hypervisor takes over which one's guests: their disks are of the same kind, or it can make its own of them.
+_TAKES_OVER = {("kvm", "xen"), ("xen", "kvm"), ("openvz", "lxc")}
 
 
 def begin(
@@ -113,7 +113,7 @@ def _target_obstacles(cluster: Cluster, state: LedgerState, row: GuestRow, wish:
     here = cluster.hosts.get(str(row.host))
     now = (here and here.hypervisor) or row.hypervisor
     if host.hypervisor != now:
-        if not {host.hypervisor, now} <= _SAME_DISKS:
+        if (now, host.hypervisor) not in _TAKES_OVER:
             found.append(f"runs on {now}, target {host.name} has {host.hypervisor}: their guests' disks differ")
         elif wish.get("mode") != "cold":
             found.append(

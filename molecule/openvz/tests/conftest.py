@@ -68,7 +68,7 @@ class Cluster:
 
 def changed(text: str) -> dict[str, int]:
     """The recap's `changed=` of every host."""
-    recap = text.rsplit("PLAY RECAP", 1)[1]
+    recap = re.sub(r"\x1b\[[0-9;]*m", "", text.rsplit("PLAY RECAP", 1)[1])  # molecule has Ansible colour it
     return {name: int(count) for name, count in re.findall(r"^(\S+)\s*:.*?changed=(\d+)", recap, re.M)}
 
 

@@ -74,7 +74,7 @@ def test_a_lost_root_disk_is_refused_and_made_again_with_consent(host: HostOS) -
     host.guest([on_build(host, 0, state="stopped")])
     (host.pool / "tkvm/wn001-root.qcow2").unlink()
     refused = host.guest([on_build(host, 0)])
-    assert "wn001-root.qcow2 is missing or not qcow2" in refused["msg"]
+    assert "wn001-root.qcow2 is missing or no disk" in refused["msg"]
     wish = on_build(host, 0, recreate=True)
     done = host.guest([wish])["guests"]["wn001"]
     assert done["steps"][:2] == ["replace disk root", "make seed"]

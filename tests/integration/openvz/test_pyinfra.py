@@ -1,17 +1,12 @@
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""pyinfra's operations for vzctl, which nobody here wrote, drive the double: it is not merely shaped to our own driver.
-
-pyinfra is no requirement of the tests: OSCARV_PYINFRA names the program (it was seen with pyinfra 3.10.0).
-"""
+"""The operations of pyinfra for vzctl, which nobody here wrote, drive the double: it does not fit our driver alone."""
 
 from __future__ import annotations
 
 import json
-import os
 import pathlib
-import shutil
 import subprocess
 import sys
 
@@ -21,8 +16,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "unit/openv
 
 from vz_node import Node  # noqa: E402
 
-PYINFRA = shutil.which(os.environ.get("OSCARV_PYINFRA", "pyinfra"))
-pytestmark = pytest.mark.skipif(PYINFRA is None, reason="OSCARV_PYINFRA does not name a pyinfra")
+PYINFRA = pathlib.Path(sys.executable).with_name("pyinfra")
 
 BEGIN = (
     "from pyinfra import host\nfrom pyinfra.facts.vzctl import OpenvzContainers\nfrom pyinfra.operations import vzctl\n"

@@ -170,6 +170,21 @@ def test_between_hypervisors_a_guest_only_moves_cold(mixed: Cluster) -> None:
     assert (row.host, row.hypervisor, row.epoch) == ("node21", "xen", 2)
 
 
+def test_a_container_leaves_openvz_for_lxc_and_not_back(tmp_path: pathlib.Path) -> None:
+    from ansible_collections.oscarv.virt.plugins.plugin_utils._definition import load
+
+    text = XEN.replace("  xenhosts: {hypervisor: xen", "  vzhosts: {hypervisor: openvz").replace("xenhosts", "vzhosts")
+    cluster = load(str(ledgers.definition(tmp_path, text)))
+    state = ledgers.state(ledgers.guest(1, host="node21", hypervisor="openvz"))
+    with pytest.raises(Refused, match="between hypervisors only mode cold"):
+        begin(cluster, state, {"guest": "wn1", "target": "box1"})
+    begun = begin(cluster, state, {"guest": "wn1", "target": "box1", "mode": "cold"}).result["moves"][0]
+    assert begun["target_hypervisor"] == "lxc"
+    state = ledgers.state(ledgers.guest(1, host="box1", hypervisor="lxc"))
+    with pytest.raises(Refused, match="target node21 has openvz: their guests' disks differ"):
+        begin(cluster, state, {"guest": "wn1", "target": "node21", "mode": "cold"})
+
+
 def test_a_container_host_takes_no_disks(mixed: Cluster) -> None:
     state = ledgers.state(ledgers.guest(1))
     with pytest.raises(Refused, match="target box1 has lxc: their guests' disks differ"):

@@ -106,6 +106,24 @@ def test_one_that_libvirt_lost_sight_of_is_started_again(monkeypatch: pytest.Mon
     assert not domain.active
 
 
+def test_a_start_is_over_when_its_init_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under load libvirt is ready some time before; the container was then taken for one that had crashed."""
+    domain, looks = Domain(heard_from=1), iter([[], [], [1]])
+    monkeypatch.setattr(_dialect, "is_heard", lambda name: True)
+    monkeypatch.setattr(_dialect, "processes_of", lambda uuid: next(looks))
+    _dialect.LXC.start(domain, 0)
+    assert next(looks, None) is None and (domain.starts, domain.destroyed) == (1, 0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_that_ends_at_once_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_dialect, "is_heard", lambda name: False)
+    monkeypatch.setattr(_dialect, "processes_of", lambda uuid: [])
+    domain = Domain(heard_from=1)
+    _dialect.LXC.start(domain, 0)
+    assert (domain.starts, domain.destroyed) == (1, 0)
+
+
 @pytest.mark.usefixtures("quick")
 def test_libvirt_is_told_of_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
     domain = Domain(heard_from=1)

@@ -17,7 +17,7 @@ import pytest
 from ansible_collections.oscarv.virt.plugins.module_utils import _vz_move
 from ansible_collections.oscarv.virt.plugins.module_utils._driver import DriverError, MoveRequest
 from ansible_collections.oscarv.virt.plugins.module_utils._kvm_mark import read_mark
-from ansible_collections.oscarv.virt.plugins.module_utils._kvm_move_files import Receipt
+from ansible_collections.oscarv.virt.plugins.module_utils._kvm_move_files import Receipt, make_durable
 from ansible_collections.oscarv.virt.plugins.module_utils._kvm_parse import parse, view
 from ansible_collections.oscarv.virt.plugins.module_utils._openvz import OpenVzDriver, Options
 from ansible_collections.oscarv.virt.plugins.module_utils._reconcile import Wish, reconcile
@@ -104,7 +104,7 @@ class Far:
 
     @property
     def content(self) -> pathlib.Path:
-        return self.disk.with_name(f"{self.disk.name}.part.content")
+        return self.disk.with_name(f"{self.disk.name}.content")
 
     @property
     def domains(self) -> dict[str, t.Any]:
@@ -186,7 +186,7 @@ def test_it_arrives_with_everything_and_is_gone_here(move: Move) -> None:
     data = move.far.content / "root/data"
     assert (data.read_text(), data.stat().st_mode & 0o777) == ("precious", 0o640)
     assert os.readlink(move.far.content / "root/link") == "/nowhere"
-    made = (move.far.folder / "pool/demo/wn001-root.ext4.part.made").read_text()
+    made = (move.far.folder / "pool/demo/wn001-root.ext4.made").read_text()
     assert "-U abababab-abab-abab-abab-abababababab" in made, "the driver there knows its build by it"
     assert not list((move.far.folder / "pool/demo").glob("*.incoming.json"))
     (stale,) = reconcile(move.driver(), Wish("demo", [spec()]), check=False).outcomes
@@ -217,6 +217,17 @@ def test_one_that_fails_stays_as_it_was(move: Move, fault: str) -> None:
     assert (move.node.root / f"vz/private/{CTID}").exists()
 
 
+def test_a_file_that_came_meanwhile_is_not_touched(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ansible_collections.oscarv.virt.plugins.module_utils import _vz_move_lxc
+
+    move.up()
+    before = _vz_move_lxc._RECEIVE
+    monkeypatch.setattr(_vz_move_lxc, "_RECEIVE", f'mkdir -p "$(dirname "$1")"; echo foreign > "$1"\n{before}')
+    with pytest.raises(_vz_move.NotMoved, match="failed"):
+        move.go()
+    assert move.far.disk.read_text() == "foreign\n" and move.state == "running"
+
+
 def test_one_whose_end_is_not_certain_is_started_nowhere(move: Move) -> None:
     move.up()
     move.far.order("fail-dumpxml")
@@ -225,7 +236,8 @@ def test_one_whose_end_is_not_certain_is_started_nowhere(move: Move) -> None:
     assert (move.state, move.stone.state, move.far.domains[UUID]["state"]) == ("stopped", MOVING, "shut off")
     receipt = json.loads((move.far.folder / "pool/demo/wn001.incoming.json").read_text())
     found = Receipt(**{**receipt, "files": tuple(receipt["files"])})
-    assert (found.uuid, found.epoch, found.files[0]) == (UUID, 2, str(move.far.disk)), (
+    make_durable(found.files)  # what it does once the move is committed after all
+    assert (found.uuid, found.epoch, found.files) == (UUID, 2, (str(move.far.disk),)), (
         "what the driver there cleans up by"
     )
     assert (move.node.root / f"vz/private/{CTID}").exists(), "the only copy that is known to be whole"

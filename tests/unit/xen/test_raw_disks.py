@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import pathlib
-import shutil
 import types
 import typing as t
 import xml.etree.ElementTree as ET
@@ -21,8 +20,6 @@ from ansible_collections.oscarv.virt.plugins.module_utils._paths import disk_nam
 from ansible_collections.oscarv.virt.plugins.module_utils._qcow2 import Header, read_header
 from ansible_collections.oscarv.virt.plugins.module_utils._spec import DiskSpec, GuestSpec, SpecError
 from xen_played import MIB, plain
-
-needs_qemu_img = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
 
 
 def with_format(**formats: str) -> GuestSpec:
@@ -58,7 +55,6 @@ def test_the_domain_says_the_format_and_qemu_reads_it(dialect: Dialect, format_:
     assert t.cast(ET.Element, volume.find("target/format")).get("type") == format_
 
 
-@needs_qemu_img
 def test_a_raw_disk_is_made_and_grown_and_what_is_in_it_is_not_asked(tmp_path: pathlib.Path) -> None:
     raw, other = str(tmp_path / "demo" / "wn1-a.raw"), str(tmp_path / "demo" / "wn1-b.qcow2")
     disks.create(other, MIB, None, "wn1")
