@@ -14,11 +14,11 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / ".build" / "collections"))
 
-from ansible_collections.oscarv.virt.plugins.module_utils._driver import CAPABILITIES  # noqa: E402
-from ansible_collections.oscarv.virt.plugins.module_utils._lxc_platform import MISSING  # noqa: E402
-from ansible_collections.oscarv.virt.plugins.module_utils._openvz import CANNOT  # noqa: E402
-from ansible_collections.oscarv.virt.plugins.module_utils._spec import XEN_TYPES  # noqa: E402
-from ansible_collections.oscarv.virt.plugins.module_utils._xen_platform import missing_for  # noqa: E402
+from ansible_collections.oscarv.virt.plugins.module_utils._driver import CAPABILITIES
+from ansible_collections.oscarv.virt.plugins.module_utils._lxc_platform import MISSING
+from ansible_collections.oscarv.virt.plugins.module_utils._openvz import CANNOT
+from ansible_collections.oscarv.virt.plugins.module_utils._spec import XEN_TYPES
+from ansible_collections.oscarv.virt.plugins.module_utils._xen_platform import missing_for
 
 PAGE = ROOT / "docs" / "reference" / "capabilities.md"
 README = ROOT / "README.md"

@@ -24,8 +24,8 @@ from ._spec import GuestSpec, NicSpec
 
 _BOOT = ("kernel", "initrd", "cmdline")
 
-#: How often a container is started that libvirt loses sight of, seconds until it has connected to it, and until it has
-#: heard that one has ended.
+#: How often a container is started that is gone at once or that libvirt loses sight of, seconds until libvirt has
+#: connected to it, and until it has heard that one has ended.
 _STARTS, _HEARD, _NEWS = 3, 10.0, 2.0
 
 
@@ -241,18 +241,18 @@ class Lxc(Dialect):
             domain.shutdownFlags(self.shutdown_flags(lib))
 
     def start(self, domain: t.Any, flags: int) -> None:
-        """Again where libvirt has lost sight of it at once: nothing has happened in it yet."""
+        """Again where it is gone at once, or out of libvirt's sight: nothing has happened in it yet."""
         for _attempt in range(_STARTS):
             domain.createWithFlags(flags)
             # libvirt is ready before the init has its environment, by which it is known.
-            if _within(_HEARD, lambda: not domain.isActive() or _is_up(domain)):
+            _within(_HEARD, lambda: not domain.isActive() or _is_up(domain))
+            if domain.isActive() and _is_up(domain):
                 return
-            if not processes_of(domain.UUIDString()):
-                return  # it has ended, which the next look tells
-            domain.destroy()
+            if domain.isActive():
+                domain.destroy()
         raise DriverError(
-            f"guest {domain.name()}: started {_STARTS} times, and each time libvirt lost sight of it: see"
-            f" /var/log/libvirt/lxc/{domain.name()}.log; restarting libvirtd may help"
+            f"guest {domain.name()}: started {_STARTS} times, and each time it ended at once or libvirt lost sight of"
+            f" it: see /var/log/libvirt/lxc/{domain.name()}.log; where that tells nothing, restart libvirtd"
         )
 
     def has_ended(self, domain: t.Any) -> bool:

@@ -18,8 +18,6 @@ _LOOK = 0.5
 #: A guest that is still booting ignores the first request: it is repeated.
 _ASK_AGAIN = 5.0
 
-#: The state in which a wished power state leaves a guest.
-POWERED = {"running": "running", "paused": "paused", "stopped": "stopped", "saved": "saved"}
 DROP = "drop its saved memory"
 #: What may change while a guest's memory is saved. A restore brings everything else as it was saved.
 _BESIDE_SAVED = ("state", "autostart")
@@ -38,15 +36,15 @@ def plan_power(plan: Plan) -> None:
         return
     if plan.offline and seen is not None and plan.native.active:
         _plan_stop(plan, seen)
-        after = now if wanted == "present" else POWERED[wanted]
+        after = now if wanted == "present" else wanted
         if wanted in ("running", "paused") or (wanted == "present" and now in ("running", "paused")):
             _plan_start(plan, after == "paused")
         if wanted != "present":
-            plan.difference.compare("state", now, POWERED[wanted])
+            plan.difference.compare("state", now, wanted)
         return
     if wanted == "present":
         return
-    if not plan.difference.compare("state", now, POWERED[wanted]):
+    if not plan.difference.compare("state", now, wanted):
         return
     if now == "saved":
         _plan_restore(plan, wanted)

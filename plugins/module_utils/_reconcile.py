@@ -17,7 +17,7 @@ import typing as t
 
 from ._driver import Change, DriverError, Observation, Seen
 from ._errors import StepFailed, named
-from ._spec import GuestSpec, SpecError
+from ._spec import POWER_STATES, GuestSpec, SpecError
 
 #: Guests that are worked on at the same time: less than the 5 requests that libvirtd takes from one client at once.
 PARALLEL = 4
@@ -227,9 +227,21 @@ def _asked(driver: Reconciler, planned: t.Sequence[Outcome]) -> t.Iterator[tuple
 
 
 def _apply_one(driver: Reconciler, outcome: Outcome) -> None:
+    change = t.cast(Change, outcome.change)
     try:
-        outcome.after = driver.apply(t.cast(Change, outcome.change))
+        outcome.after = driver.apply(change)
+        _refuse_other_state(outcome, change)
     except StepFailed as error:
         outcome.error, outcome.taken = named(outcome.name, str(error)), error.taken
     except DriverError as error:
         outcome.error = named(outcome.name, str(error))
+
+
+def _refuse_other_state(outcome: Outcome, change: Change) -> None:
+    """StepFailed where every step went well and the guest is not what was wished: one that ends as it is started."""
+    wanted, after = change.spec.state, outcome.after
+    if wanted not in POWER_STATES or (after is not None and after.state == wanted):
+        return
+    found = after.state if after is not None else "gone"
+    done = ", ".join(change.steps) or "no step"
+    raise StepFailed(f"it shall be {wanted}, and is {found} right after: {done}", change.steps)

@@ -20,7 +20,8 @@ import uuid as uuid_module
 HYPERVISORS = ("kvm", "xen", "openvz", "lxc")
 #: What a spec may ask of a guest's power. `saved`: it does not run, and a start goes on from its memory in a file;
 #: `present` has no opinion, `absent` removes the guest.
-STATES = ("running", "paused", "stopped", "saved", "present", "absent")
+POWER_STATES = ("running", "paused", "stopped", "saved")
+STATES = (*POWER_STATES, "present", "absent")
 DISK_FORMATS = ("qcow2", "raw")
 FIRMWARES = ("bios", "uefi")
 #: Xen's types of guests: paravirtual; paravirtual in a hardware container; with an emulated machine.

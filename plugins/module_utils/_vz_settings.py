@@ -76,7 +76,7 @@ def hostname_of(spec: GuestSpec) -> str:
     return spec.seed.hostname if spec.seed else spec.name
 
 
-def wanted(spec: GuestSpec, tuning: Tuning = Tuning()) -> Shape:  # noqa: B008 (frozen)
+def wanted(spec: GuestSpec, tuning: Tuning = Tuning()) -> Shape:
     """As the spec asks for it, rounded as the tools will round it."""
     device = device_of(spec.uuid)
     nics = tuple(

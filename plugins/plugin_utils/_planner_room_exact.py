@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import importlib
 import math
 import typing as t
 
@@ -30,7 +31,7 @@ Kind = tuple[t.Any, ...]  #: what alone decides where an unbound guest fits: par
 
 def available() -> bool:
     try:
-        import highspy  # noqa: F401
+        importlib.import_module("highspy")
     except ImportError:
         return False
     return True

@@ -8,7 +8,8 @@ from __future__ import annotations
 import subprocess
 import typing as t
 
-from conftest import FOLDER, HOSTS, TOP, Cluster, changed, domains, machine, running
+from conftest import HOSTS, domains, running
+from scenario import FOLDER, TOP, Cluster, changed, machine
 
 GIB = 2**30
 

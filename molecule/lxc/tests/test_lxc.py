@@ -8,7 +8,8 @@ from __future__ import annotations
 import time
 import typing as t
 
-from conftest import HOSTS, Cluster, changed, identity, inits, machine, running
+from conftest import HOSTS, inits, running
+from scenario import Cluster, changed, has_data, machine, write_data
 
 VIRSH = "virsh -c lxc:///system"
 #: Of a HostOS's control groups (version 1), with libvirt's name for a container's.
@@ -153,13 +154,13 @@ def test_a_live_move_is_refused_before_anything_changes(cluster: Cluster) -> Non
 
 
 def test_a_cold_move(cluster: Cluster) -> None:
-    machine("ct1").check_output("sh -c 'echo kept > /root/data; sync'")
-    before = identity(cluster, "ct1")
+    write_data(machine("ct1"))
+    before = cluster.identity("ct1", machine("ct1"))
     (source,) = running()["ct1"]
     cluster.play("migrate", "-e", "oscarv_select=ct1", "-e", f"oscarv_to={other(source)}", "-e", "oscarv_mode=cold")
     assert running()["ct1"] == [other(source)]
     cluster.play("deploy")  # waits for it
-    assert identity(cluster, "ct1") == before
+    assert cluster.identity("ct1", machine("ct1")) == before and has_data(machine("ct1"))
     assert machine(source).check_output("find /var/lib/oscarv/mlxc -name 'ct1-*'") == ""
     assert_unchanged(cluster)
 
@@ -171,10 +172,10 @@ def test_evacuate(cluster: Cluster) -> None:
 
 
 def test_rebuild_empties_the_root_and_keeps_who_it_is(cluster: Cluster) -> None:
-    before = identity(cluster, "ct1")
+    before = cluster.identity("ct1", machine("ct1"))
+    assert has_data(machine("ct1"))
     cluster.play("rebuild", "-e", "oscarv_select=ct1", "-e", "oscarv_confirm=mlxc")
-    after = identity(cluster, "ct1")
-    assert after["data"] == "" and {**after, "data": before["data"]} == before
+    assert cluster.identity("ct1", machine("ct1")) == before and not has_data(machine("ct1"))
     assert_unchanged(cluster)
 
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import typing as t
 
-from conftest import HOSTS, Cluster, changed, containers, identity, machine, running
+from conftest import HOSTS, containers, running
+from scenario import Cluster, changed, has_data, machine, write_data
 
 LIBVIRT = """
 set -e
@@ -119,13 +120,13 @@ def test_a_live_move_is_refused_before_anything_changes(cluster: Cluster) -> Non
 
 
 def test_a_cold_move(cluster: Cluster) -> None:
-    machine("ct1").check_output("sh -c 'echo kept > /root/data; sync'")
-    before = identity(cluster, "ct1")
+    write_data(machine("ct1"))
+    before = cluster.identity("ct1", machine("ct1"))
     (source,) = running()["ct1"]
     cluster.play("migrate", "-e", "oscarv_select=ct1", "-e", f"oscarv_to={other(source)}", "-e", "oscarv_mode=cold")
     assert running()["ct1"] == [other(source)]
     cluster.play("deploy")  # waits for it
-    assert identity(cluster, "ct1") == before
+    assert cluster.identity("ct1", machine("ct1")) == before and has_data(machine("ct1"))
     assert "ct1" not in containers(source)
     assert_unchanged(cluster)
 
@@ -138,8 +139,8 @@ def test_evacuate(cluster: Cluster) -> None:
 
 def test_a_container_goes_to_lxc(cluster: Cluster) -> None:
     cluster.change(on=["vzhosts", "lxchosts"])
-    machine("ct2").check_output("sh -c 'echo kept > /root/data; sync'")
-    before = identity(cluster, "ct2")
+    write_data(machine("ct2"))
+    before = cluster.identity("ct2", machine("ct2"))
     wish = ("-e", "oscarv_select=ct2", "-e", "oscarv_to=node03", "-e", "oscarv_mode=cold")
     cluster.play("migrate", *wish, "--check")
     (source,) = running()["ct2"]
@@ -147,7 +148,7 @@ def test_a_container_goes_to_lxc(cluster: Cluster) -> None:
     assert "ct2" not in containers(source)
     assert machine("node03").check_output("virsh -q -c lxc:///system domstate ct2") == "running"
     cluster.play("deploy")  # waits for it
-    assert identity(cluster, "ct2") == before
+    assert cluster.identity("ct2", machine("ct2")) == before and has_data(machine("ct2"))
     assert machine("ct2").check_output("systemd-detect-virt") == "lxc-libvirt"
     assert machine("ct2").check_output("systemctl is-system-running --wait") == "running"
     assert_unchanged(cluster)

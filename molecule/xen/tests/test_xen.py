@@ -13,7 +13,8 @@ import shlex
 import typing as t
 import xml.etree.ElementTree as ET
 
-from conftest import FOLDER, KVM, XEN, Cluster, Counter, answers, becomes, changed, identity, machine, running
+from conftest import KVM, XEN, Counter, answers, becomes, machine, running
+from scenario import FOLDER, Cluster, changed, has_data, write_data
 
 MIB = 2**20
 SHARED_DISK = "/var/lib/oscarv-san/mxen/wn2-root.qcow2"
@@ -96,7 +97,9 @@ def test_memory_and_disks_are_changed_while_it_runs(cluster: Cluster) -> None:
 
 def test_a_live_move_on_a_shared_pool(cluster: Cluster) -> None:
     """The counter in its memory goes on, and what it writes to its disk all the while is whole."""
-    guest, before = machine("wn2"), identity(cluster, "wn2")
+    guest = machine("wn2")
+    write_data(guest)
+    before = cluster.identity("wn2", machine("wn2"))
     (source,) = running()["wn2"]
     address, port = Counter.address
     settings = f"TARGET={address}:{port}\nINTERVAL=0.2\n"
@@ -112,7 +115,7 @@ def test_a_live_move_on_a_shared_pool(cluster: Cluster) -> None:
     counter.wait(50)
     silence = counter.close()
     (FOLDER / "live.txt").write_text(f"longest silence {silence:.1f} s\n{said}")
-    assert identity(cluster, "wn2") == before
+    assert cluster.identity("wn2", machine("wn2")) == before and has_data(machine("wn2"))
     guest.check_output("sh -c 'systemctl stop writer oscarv-counter && sync && echo 3 > /proc/sys/vm/drop_caches'")
     lines = [int(line) for line in guest.check_output("cat /root/journal").split()]
     assert lines == list(range(1, len(lines) + 1)) and len(lines) > 100
@@ -127,18 +130,18 @@ def test_a_live_move_with_local_disks_is_refused_before_anything_changes(cluster
 
 
 def test_a_cold_move_between_xen_hostoses(cluster: Cluster) -> None:
-    machine("wn1").check_output("sh -c 'echo kept > /root/data; sync'")
-    before = identity(cluster, "wn1")
+    write_data(machine("wn1"))
+    before = cluster.identity("wn1", machine("wn1"))
     source = running()["wn1"][0]
     cluster.play("migrate", *move("wn1", other(source), "cold"))
     assert running()["wn1"] == [other(source)]
     answers("wn1")
-    assert identity(cluster, "wn1") == before
+    assert cluster.identity("wn1", machine("wn1")) == before and has_data(machine("wn1"))
     assert machine(source).check_output("find /var/lib/oscarv/mxen -name 'wn1-*'") == ""
 
 
 def test_from_xen_to_kvm_and_back(cluster: Cluster) -> None:
-    before = identity(cluster, "wn1")
+    before = cluster.identity("wn1", machine("wn1"))
     home = running()["wn1"][0]
     said = cluster.play("migrate", *move("wn1", KVM), fails=True)
     assert "between hypervisors only mode cold" in said
@@ -147,7 +150,7 @@ def test_from_xen_to_kvm_and_back(cluster: Cluster) -> None:
         cluster.play("migrate", *move("wn1", target, "cold"))
         assert running()["wn1"] == [target]
         answers("wn1")
-        assert identity(cluster, "wn1") == before
+        assert cluster.identity("wn1", machine("wn1")) == before and has_data(machine("wn1"))
         assert_unchanged(cluster)
 
 
@@ -158,13 +161,14 @@ def test_a_pv_guest_is_not_moved_live_but_cold(cluster: Cluster) -> None:
     cluster.write(data)
     cluster.play("deploy")
     assert machine("wn3").file("/sys/hypervisor/guest_type").content_string.strip() == "PV"
-    before, (source,) = identity(cluster, "wn3"), running()["wn3"]
+    write_data(machine("wn3"))
+    before, (source,) = cluster.identity("wn3", machine("wn3")), running()["wn3"]
     assert "built without shadow paging" in cluster.play("migrate", *move("wn3", other(source)), fails=True)
     assert running()["wn3"] == [source]
     cluster.play("migrate", *move("wn3", other(source), "cold"))
     assert running()["wn3"] == [other(source)]
     answers("wn3")
-    assert identity(cluster, "wn3") == before
+    assert cluster.identity("wn3", machine("wn3")) == before and has_data(machine("wn3"))
 
 
 def test_a_guest_that_left_the_definition_is_pruned_when_told(cluster: Cluster) -> None:

@@ -64,7 +64,7 @@ def write_until_done(url: str, folder: str, writer: int, start: t.Any, die_at: i
     """A writer process: until TRANSACTIONS of its own are in the ledger, its forerunner's included."""
     ledger = Ledger("demo", open_store(url, folder, {}))
     done = sum(1 for row in ledger.history(subject=f"g{writer}"))
-    with open(pathlib.Path(folder) / f"committed-{writer}", "ab", buffering=0) as committed:  # noqa: PTH123
+    with open(pathlib.Path(folder) / f"committed-{writer}", "ab", buffering=0) as committed:
         if start is not None:
             start.wait(timeout=600)
         for number in range(done, TRANSACTIONS):

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "unit/openvz"))
 
-from vz_node import Node  # noqa: E402
+from vz_node import Node
 
 PYINFRA = pathlib.Path(sys.executable).with_name("pyinfra")
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.skipif(not NODE, reason="OSCARV_OPENVZ_HOST names no Op
 _SUMS = """
 find /etc/vz /etc/sysctl.d /root/.ssh /etc/oscarv /var/lib/oscarv-host -type f -exec sha256sum {} + 2>/dev/null | sort
 find /vz/private /vz/root /vz/template/cache -maxdepth 1 2>/dev/null | sort
-vzlist -a -H -o ctid,status 2>/dev/null || true
+vzlist -a -H -o ctid,status 2>&1; echo "vzlist ended with $?"
 """
 #: One line per container: number, then what `vzctl status` says.
 _STATUS = 'for x in $(vzlist -a -H -o ctid); do echo "$x $(vzctl status "$x" 2>/dev/null)"; done'

@@ -24,10 +24,10 @@ class Say:
 
     def out(self, text: str) -> None:
         if not self.quiet:
-            print(text, flush=True)  # noqa: T201
+            print(text, flush=True)
 
     def err(self, text: str) -> None:
-        print(text, file=sys.stderr, flush=True)  # noqa: T201
+        print(text, file=sys.stderr, flush=True)
 
     def fail(self, code: int, *lines: str) -> Failure:
         for line in lines:

@@ -11,6 +11,7 @@ import typing as t
 
 import libvirt
 import pytest
+from ansible_collections.oscarv.virt.plugins.module_utils import _dialect
 from ansible_collections.oscarv.virt.plugins.module_utils._driver import DriverError
 from ansible_collections.oscarv.virt.plugins.module_utils._kvm import KvmDriver, Options
 from ansible_collections.oscarv.virt.plugins.module_utils._kvm_connection import open_connection
@@ -120,6 +121,23 @@ def test_every_way_from_state_to_state(simulator: Simulator, before: str, after:
     # Autostart belongs to running, so states may differ in it even where the power does not change.
     assert done["changed"] is (before != expected or (before, after) in {("paused", "present"), ("stopped", "present")})
     assert not simulator.plain([guest(1, state=after)])["changed"]
+
+
+def test_a_guest_that_ends_as_it_is_started_is_no_success(
+    simulator: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def start_and_end(dialect: _dialect.Dialect, domain: libvirt.virDomain, flags: int) -> None:
+        domain.createWithFlags(flags)
+        domain.destroy()
+
+    monkeypatch.setattr(_dialect.Kvm, "start", start_and_end)
+    done = simulator.plain([guest(1), guest(2, state="stopped")])["guests"]
+    assert done["wn001"]["failed"] and done["wn001"]["changed"] and "start" in done["wn001"]["steps"]
+    assert done["wn001"]["msg"].startswith("guest wn001: it shall be running, and is stopped right after: ")
+    assert not done["wn002"]["failed"]
+    monkeypatch.undo()
+    again = simulator.plain([guest(1), guest(2, state="stopped")])["guests"]["wn001"]
+    assert (again["failed"], again["steps"], again["state"]) == (False, ["start"], "running")
 
 
 def test_autostart_follows_the_wished_state(simulator: Simulator) -> None:

@@ -57,7 +57,7 @@ def test_a_new_domain_says_what_the_spec_says() -> None:
         "scratch": ("/mnt/scratch", PATHS["scratch"]),
     }
     assert [(nic.mac, nic.bridge, nic.mtu) for nic in seen.nics] == [("52:54:00:00:00:01", "br0", 9000)]
-    assert domain.find("devices/interface/guest").attrib == {"dev": "eth0"}  # type: ignore[union-attr]
+    assert domain.find("devices/interface/guest").attrib == {"dev": "eth0"}
     mark = read_mark(domain)
     assert mark is not None and (mark.cluster, mark.epoch) == ("demo", 1)
 
@@ -68,7 +68,7 @@ def test_processors_are_what_the_quota_is_worth() -> None:
     assert (domain.findtext("cputune/quota"), domain.findtext("vcpu")) == ("300000", "3")
     assert view(domain).vcpus == 3
     for quota, worth in (("150000", 2), ("-1", None), ("100000", 1)):
-        domain.find("cputune/quota").text = quota  # type: ignore[union-attr]
+        domain.find("cputune/quota").text = quota
         assert processors(domain) == worth
     assert restart_required(view(render()), view(domain))
 
@@ -86,8 +86,8 @@ def test_disks_are_edited_by_their_place() -> None:
 def test_what_others_mounted_is_no_disk_of_ours() -> None:
     domain = render()
     foreign = _lxc_xml.disk_element("root", "/srv/data.raw")
-    foreign.find("target").set("dir", "/srv")  # type: ignore[union-attr]
-    domain.find("devices").append(foreign)  # type: ignore[union-attr]
+    foreign.find("target").set("dir", "/srv")
+    domain.find("devices").append(foreign)
     assert [disk.serial for disk in view(domain).disks] == ["root", "scratch", None]
     assert [name_of(mount) for mount in ("/", "/mnt/a", "/mnt", "/srv/b")] == ["root", "a", None, None]
 

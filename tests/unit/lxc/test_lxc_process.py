@@ -64,9 +64,10 @@ def test_whether_libvirt_hears_of_a_container(tmp_path: pathlib.Path) -> None:
 class Domain:
     """A virDomain of which libvirt knows, or has lost sight."""
 
-    def __init__(self, heard_from: int) -> None:
+    def __init__(self, heard_from: int, lives_from: int = 0) -> None:
         self.starts = self.destroyed = 0
         self.heard_from = heard_from
+        self.lives_from = lives_from
         self.active = False
 
     def name(self) -> str:
@@ -77,7 +78,7 @@ class Domain:
 
     def createWithFlags(self, flags: int) -> None:  # noqa: N802
         self.starts += 1
-        self.active = True
+        self.active = self.starts >= self.lives_from
 
     def destroy(self) -> None:
         self.destroyed += 1
@@ -108,7 +109,7 @@ def test_one_that_libvirt_lost_sight_of_is_started_again(monkeypatch: pytest.Mon
 
 def test_a_start_is_over_when_its_init_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
     """Under load libvirt is ready some time before; the container was then taken for one that had crashed."""
-    domain, looks = Domain(heard_from=1), iter([[], [], [1]])
+    domain, looks = Domain(heard_from=1), iter([[], [], [1], [1]])
     monkeypatch.setattr(_dialect, "is_heard", lambda name: True)
     monkeypatch.setattr(_dialect, "processes_of", lambda uuid: next(looks))
     _dialect.LXC.start(domain, 0)
@@ -116,12 +117,24 @@ def test_a_start_is_over_when_its_init_is_there(monkeypatch: pytest.MonkeyPatch)
 
 
 @pytest.mark.usefixtures("quick")
-def test_one_that_ends_at_once_is_not_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(_dialect, "is_heard", lambda name: False)
+def test_one_that_ends_at_once_is_started_again_and_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_dialect, "is_heard", lambda name: True)
+    domain = Domain(heard_from=1, lives_from=3)
+    _dialect.LXC.start(domain, 0)
+    assert (domain.starts, domain.active) == (3, True)
+    domain = Domain(heard_from=1, lives_from=99)
+    with pytest.raises(DriverError, match="guest ct1: started 3 times, and each time it ended"):
+        _dialect.LXC.start(domain, 0)
+
+
+@pytest.mark.usefixtures("quick")
+def test_one_without_processes_is_no_success(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_dialect, "is_heard", lambda name: True)
     monkeypatch.setattr(_dialect, "processes_of", lambda uuid: [])
     domain = Domain(heard_from=1)
-    _dialect.LXC.start(domain, 0)
-    assert (domain.starts, domain.destroyed) == (1, 0)
+    with pytest.raises(DriverError, match="lost sight"):
+        _dialect.LXC.start(domain, 0)
+    assert (domain.starts, domain.destroyed, domain.active) == (3, 3, False)
 
 
 @pytest.mark.usefixtures("quick")

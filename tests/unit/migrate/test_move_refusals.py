@@ -168,7 +168,7 @@ def test_a_kernel_from_outside_must_be_there_too(play: Stage) -> None:
     outside = "".join(f"<{tag}>{path}</{tag}>" for tag, path in parts.items()) + "<cmdline>ro</cmdline>"
     domain = t.cast(Domain, play.driver.domain)
     text = domain.xmldesc().replace("</os>", f"{outside}</os>")
-    domain.xmldesc = lambda _flags=0: text  # type: ignore[method-assign]
+    domain.xmldesc = lambda _flags=0: text
     there = play.target.folders[folder]
     words = why(play)
     assert all(f"it boots {path}, which node02 lacks: run oscarv.virt.deploy" in words for path in paths)

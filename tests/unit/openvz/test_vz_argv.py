@@ -98,7 +98,7 @@ def test_sizes_are_rounded_up_to_what_the_tools_keep(spec: GuestSpec) -> None:
 
 def test_cpulimit_never_carries_a_per_cent_sign(spec: GuestSpec) -> None:
     # "50%" is stored multiplied by the number of CPUs of the HostOS
-    assert options(None, wanted(spec, Tuning(cpu_limit=50)))[9:11] == ["--cpulimit", "50"]  # type: ignore[index]
+    assert options(None, wanted(spec, Tuning(cpu_limit=50)))[9:11] == ["--cpulimit", "50"]
 
 
 def test_a_paused_or_stopped_guest_does_not_start_with_its_host() -> None:
@@ -144,8 +144,8 @@ def test_create_per_dialect() -> None:
     words = {"name": "wn001", "hostname": "wn001", "description": "x", "layout": "simfs", "disk": 2048}
     start = ["vzctl", "create", "201", "--ostemplate", "debian"]
     rest = ["--diskspace", "2:2", "--name", "wn001", "--hostname", "wn001", "--description", "x"]
-    assert argv.create(OLD, "201", "debian", **words) == [*start, "--layout", "simfs", *rest]  # type: ignore[arg-type]
-    assert argv.create(NEW, "201", "debian", **words) == [*start, *rest]  # type: ignore[arg-type]
+    assert argv.create(OLD, "201", "debian", **words) == [*start, "--layout", "simfs", *rest]
+    assert argv.create(NEW, "201", "debian", **words) == [*start, *rest]
 
 
 def test_pause_and_suspend_are_two_verbs() -> None:

@@ -166,13 +166,13 @@ def test_a_target_that_falls_silent_leaves_it_unsettled(pair: Pair) -> None:
     tell = pair.far.state
 
     def state(ctid: str) -> str:
-        pair.far.state = silent  # type: ignore[method-assign]
+        pair.far.state = silent
         return tell(ctid)
 
     def silent(ctid: str) -> str:
         raise _vz_move.Unsettled("node02 does not answer")
 
-    pair.far.state = state  # type: ignore[method-assign]
+    pair.far.state = state
     with pytest.raises(_vz_move.Unsettled):
         pair.move()
     stone = pair.driver().tombstones.get(UUID)
