@@ -143,13 +143,21 @@ class Builder:
 def holders(prefix: str) -> list[int]:
     """Processes that have a file open whose path begins so."""
     found = set()
-    for path in pathlib.Path("/proc").glob("[0-9]*/fd/*"):
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
-            if str(path.readlink()).startswith(prefix):
-                found.add(int(path.parts[2]))
+            entries = list((process / "fd").iterdir())
         except OSError:
-            continue  # closed meanwhile
+            continue  # ended meanwhile
+        if any(_target(entry).startswith(prefix) for entry in entries):
+            found.add(int(process.name))
     return sorted(found)
+
+
+def _target(link: pathlib.Path) -> str:
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""  # closed meanwhile
 
 
 def _about(process: pathlib.Path) -> str:
