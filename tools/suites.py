@@ -6,7 +6,7 @@
 Suites that emulate machines run one after the other; most of that time they wait. The others run BESIDE them,
 with a lower priority, and their output is shown when they have ended. A suite that fails does not stop the others. All
 output goes to .build/suites/NAME.log too. A suite that runs longer than its limit is ended, process group and all, and
-has failed.
+has failed; it then takes away what it started, as it does after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -50,6 +50,8 @@ ALONE = {"demo"}
 #: Not part of `test`, so that all of it stays under 45 minutes; each has a target of its own in the Makefile. And
 #: libvirt 9.0 loses sight of containers that start on a busy machine, which `lxc` then finds.
 APART = {"long", "xen", "lxc", "openvz"}
+#: Seconds from being told to end to being killed.
+MERCY = 180
 #: Lets others go first. Linux groups by session, and the group's own priority is what counts between groups.
 YIELD = "renice -n 19 $$ >/dev/null; echo 19 2>/dev/null >/proc/self/autogroup || true; "
 GROUPS: dict[str, list[str]] = {
@@ -89,7 +91,7 @@ class Runner:
                 stdin=subprocess.DEVNULL,
             )
             self.children.add(child)
-            limit = threading.Timer(minutes * 60, kill, (child, signal.SIGKILL))
+            limit = threading.Timer(minutes * 60, end, (child,))
             limit.daemon = True
             limit.start()
             for line in child.stdout or ():
@@ -106,12 +108,17 @@ class Runner:
     def stop(self) -> None:
         self.stopped = True
         for child in list(self.children):
-            kill(child, signal.SIGTERM)
+            end(child)
 
 
-def kill(child: subprocess.Popen[str], how: signal.Signals) -> None:
+def end(child: subprocess.Popen[str]) -> None:
+    """End a suite's process group; it is given the time to take away what it started."""
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, how)
+        os.killpg(child.pid, signal.SIGTERM)
+        try:
+            child.wait(MERCY)
+        except subprocess.TimeoutExpired:
+            os.killpg(child.pid, signal.SIGKILL)
 
 
 def main(words: list[str]) -> int:

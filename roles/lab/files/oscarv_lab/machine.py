@@ -251,7 +251,7 @@ def link_packages(source: pathlib.Path, target: pathlib.Path) -> None:
     """
     target.mkdir(parents=True, exist_ok=True)
     for package in sorted(source.glob("*.deb")) if source.exists() else []:
-        if not (target / package.name).exists():
+        with contextlib.suppress(FileExistsError):  # also where another HostOS gives it just now
             os.link(package, target / package.name)
 
 
