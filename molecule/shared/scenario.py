@@ -107,9 +107,32 @@ class Cluster:
         return {**kept, "mac": guest.check_output("cat /sys/class/net/eth0/address")}
 
 
-def machine(name: str) -> t.Any:
-    """A HostOS or guest as testinfra has it, reached the way the inventory says."""
-    return testinfra.get_host(f"ansible://{name}?ansible_inventory={FOLDER}")
+def machine(name: str, *options: str) -> t.Any:
+    """A HostOS or guest as testinfra has it, reached the way the inventory says; `options`: more for ssh.
+
+    testinfra's own reading of an inventory does not see guests that came after the first look, and to go through
+    Ansible costs seconds a command.
+    """
+    variables = _variables(name)
+    words = [variables.get("ansible_ssh_common_args"), variables.get("ansible_ssh_extra_args"), *options]
+    return testinfra.get_host(
+        f"ssh://root@{variables['ansible_host']}",
+        ssh_identity_file=variables["ansible_ssh_private_key_file"],
+        ssh_extra_args=" ".join(filter(None, words)),
+        controlpersist=0,  # a connection that is kept would hang on where a guest was
+        timeout=60,
+    )
+
+
+def _variables(name: str) -> dict[str, t.Any]:
+    """What the inventory says of a machine; asked again when a machine is new to us."""
+    if "ansible_host" not in _known.get(name, {}):
+        _known.clear()
+        _known.update(Cluster().variables())
+    return _known[name]
+
+
+_known: dict[str, dict[str, t.Any]] = {}
 
 
 def write_data(guest: t.Any) -> None:

@@ -17,7 +17,7 @@ import time
 import typing as t
 
 import pytest
-import testinfra
+import scenario
 from scenario import Cluster, note
 
 XEN = ("node21", "node22")
@@ -26,32 +26,9 @@ HOSTS = (KVM, *XEN)
 
 
 def machine(name: str) -> t.Any:
-    """A HostOS or guest as testinfra has it, reached the way the inventory says; by ssh, for Python is slow there.
-
-    Connections to HostOSes are shared. A guest's is not: it would hang on where the guest was.
-    """
-    variables = _variables(name)
-    words = [variables.get("ansible_ssh_common_args", ""), variables.get("ansible_ssh_extra_args", "")]
-    if name in HOSTS:
-        words.append(f"-o ControlMaster=auto -o ControlPersist=60 -o ControlPath={_sockets()}/%h")
-    return testinfra.get_host(
-        f"ssh://root@{variables['ansible_host']}",
-        ssh_identity_file=variables["ansible_ssh_private_key_file"],
-        ssh_extra_args=" ".join(filter(None, words)),
-        controlpersist=0,
-        timeout=60,
-    )
-
-
-def _variables(name: str) -> dict[str, t.Any]:
-    """What the inventory says of a machine; asked again when a machine is new to us."""
-    if "ansible_host" not in _known.get(name, {}):
-        _known.clear()
-        _known.update(Cluster().variables())
-    return _known[name]
-
-
-_known: dict[str, dict[str, t.Any]] = {}
+    """As everywhere; connections to HostOSes, which are slow to make there, are shared."""
+    shared = f"-o ControlMaster=auto -o ControlPersist=60 -o ControlPath={_sockets()}/%h"
+    return scenario.machine(name, *[shared] if name in HOSTS else [])
 
 
 @functools.cache

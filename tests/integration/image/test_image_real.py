@@ -220,7 +220,11 @@ def check_guest(guest: Guest) -> None:
     assert len(guest.ssh("cat /etc/machine-id").strip()) == 32
 
 
-@pytest.mark.parametrize("firmware", ["bios", "uefi"])
+#: The scenario kvm and the demo boot the same image by its boot loader under BIOS.
+FIRMWARES = [pytest.param("bios", marks=pytest.mark.long), "uefi"]
+
+
+@pytest.mark.parametrize("firmware", FIRMWARES)
 def test_it_boots_by_its_own_boot_loader(
     image: pathlib.Path, builder: Builder, firmware: str, record_property: t.Callable[[str, object], None]
 ) -> None:
