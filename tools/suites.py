@@ -33,7 +33,8 @@ SUITES: dict[str, tuple[str, float]] = {
     "cores": ("tools/cores && tools/cores-newest", 40),
     "ledger": ("python -m pytest tests/integration/ledger -m 'not long'", 30),
     "integration": (
-        "python -m pytest tests/integration -m 'not long' --ignore tests/integration/ledger --durations=15",
+        "python -m pytest tests/integration -m 'not long' --ignore tests/integration/ledger --durations=15"
+        " --junit-xml .build/suites/integration.xml",
         45,
     ),
     "kvm": ("tools/molecule kvm", 30),
