@@ -21,7 +21,7 @@ demo-down: ## take a kept or interrupted demo away
 	tools/demo down
 
 demo-clean: demo-down ## the same, and its caches
-	rm -rf /var/lib/oscarv-lab /var/lib/oscarv-store
+	$$([ "$$(id -u)" = 0 ] || echo sudo) rm -rf /var/lib/oscarv-lab /var/lib/oscarv-store
 
 test: venv-test packages ## everything CI runs, with a table of minutes
 	$(SUITES) test
@@ -47,7 +47,7 @@ test-long: venv-test packages ## what is too slow for CI
 bench: venv-test packages ## figures against peers and floors; writes tests/bench/results.json
 	. .venv/bin/activate && python tests/bench/run.py
 
-docs: venv-test ## make the generated reference anew
+docs: venv-test ## build the docsite into .build/docs/html
 	tools/docs
 
 venv: ## the controller's Python environment, and this tree linked as oscarv.virt

@@ -36,7 +36,6 @@ ELSEWHERE = {
 NOT_RUN = {
     "-e lab_hosts": "options, not a command; tests/integration/lab",
     "- name: Make the guests what their specs say": "playbooks/deploy.yml is this task",
-    "- name: Say which copy is right": "needs a riddle; tests/integration/ledger/test_ledger_action.py",
     "createuser": "the server of the test has its user and its database already",
 }
 #: Beginnings of steps that end the life of what the other pages need: run last, in this order.

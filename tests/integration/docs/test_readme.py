@@ -13,6 +13,7 @@ import textwrap
 import typing as t
 
 import pytest
+import yaml
 from pages import ROOT, shell
 
 README = (ROOT / "README.md").read_text()
@@ -35,7 +36,10 @@ def folder(tmp_path: pathlib.Path) -> t.Iterator[pathlib.Path]:
     (tmp_path / ".ssh").mkdir()
     subprocess.run(["ssh-keygen", "-qN", "", "-t", "ed25519", "-f", tmp_path / ".ssh" / "id_ed25519"], check=True)
     (tmp_path / "group_vars").mkdir()
-    (tmp_path / "group_vars" / "all.yml").write_text("image_store_url: http://198.51.100.1:7480\n")
+    # The lab says how its HostOSes are reached, and they have a bridge. It is reached at its link's own address.
+    inventory = yaml.safe_load(block("all:"))
+    url = inventory["all"]["vars"]["image_store_url"].replace("198.51.100.4", "198.51.100.1")
+    (tmp_path / "group_vars" / "all.yml").write_text(yaml.safe_dump({"image_store_url": url}))
     (tmp_path / "group_vars" / "oscarv_guest.yml").write_text(
         f"ansible_ssh_private_key_file: {tmp_path}/.ssh/id_ed25519\n"
     )
@@ -43,6 +47,8 @@ def folder(tmp_path: pathlib.Path) -> t.Iterator[pathlib.Path]:
     try:
         up = shell(f"{LAB} -e '{hosts}'", tmp_path)
         assert up.returncode == 0, up.stdout[-5000:]
+        for group, members in {"all": "node", "oscarv_builder": "localhost"}.items():
+            assert list(inventory[group]["hosts"])[0].startswith(members) and group in (tmp_path / "hosts.yml").read_text()
         yield tmp_path
     finally:
         shell("ansible oscarv_builder -i . -m include_role -a 'name=oscarv.virt.image tasks_from=unserve'", tmp_path)
