@@ -38,6 +38,7 @@ def folder(tmp_path: pathlib.Path) -> t.Iterator[pathlib.Path]:
     (tmp_path / "group_vars").mkdir()
     # The lab says how its HostOSes are reached, and they have a bridge. It is reached at its link's own address.
     inventory = yaml.safe_load(block("all:"))
+    assert list(inventory["all"]["hosts"]) == [host["name"] for host in HOSTS]
     url = inventory["all"]["vars"]["image_store_url"].replace("198.51.100.4", "198.51.100.1")
     (tmp_path / "group_vars" / "all.yml").write_text(yaml.safe_dump({"image_store_url": url}))
     (tmp_path / "group_vars" / "oscarv_guest.yml").write_text(
@@ -47,8 +48,6 @@ def folder(tmp_path: pathlib.Path) -> t.Iterator[pathlib.Path]:
     try:
         up = shell(f"{LAB} -e '{hosts}'", tmp_path)
         assert up.returncode == 0, up.stdout[-5000:]
-        for group, members in {"all": "node", "oscarv_builder": "localhost"}.items():
-            assert list(inventory[group]["hosts"])[0].startswith(members) and group in (tmp_path / "hosts.yml").read_text()
         yield tmp_path
     finally:
         shell("ansible oscarv_builder -i . -m include_role -a 'name=oscarv.virt.image tasks_from=unserve'", tmp_path)
