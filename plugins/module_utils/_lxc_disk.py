@@ -105,13 +105,14 @@ def _settle(path: str, guest: str) -> None:
 def root_of(build: str, guest: str) -> tuple[int, int]:
     """(offset, length) in bytes of the root in a build with a GPT; of a build without partitions, the whole."""
     words = ["qemu-img", "dd", "-f", "qcow2", "-O", "raw", f"bs={SECTOR}", f"count={_HEAD_SECTORS}", f"if={build}"]
-    head_file = f"{build}.head-{os.getpid()}"
-    # Beside the build, where there is room: qemu-img writes no pipe.
+    # qemu-img writes no pipe, and a file in memory is left by nobody who is killed.
+    handle = os.memfd_create("head")
     try:
-        _run([*words, f"of={head_file}"], guest, f"read the partitions of {build}")
-        head = pathlib.Path(head_file).read_bytes()
+        purpose = f"read the partitions of {build}"
+        _run([*words, f"of=/proc/self/fd/{handle}"], guest, purpose, handles=[handle])
+        head = os.pread(handle, _HEAD_SECTORS * SECTOR, 0)
     finally:
-        pathlib.Path(head_file).unlink(missing_ok=True)
+        os.close(handle)
     found = _largest(partitions(head))
     if found is None:
         raise DriverError(
@@ -151,8 +152,12 @@ def _escaped(path: str) -> str:
     return path.replace(",", ",,")
 
 
-def _run(words: list[str], guest: str, purpose: str, good: t.Collection[int] = (0,)) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False)
+def _run(
+    words: list[str], guest: str, purpose: str, good: t.Collection[int] = (0,), handles: t.Collection[int] = ()
+) -> str:
+    done = subprocess.run(
+        words, capture_output=True, text=True, stdin=subprocess.DEVNULL, check=False, pass_fds=tuple(handles)
+    )
     if done.returncode not in good:
         said = done.stderr.strip() or done.stdout.strip() or f"{words[0]}: {done.returncode}"
         raise DriverError(f"guest {guest}: cannot {purpose}: {said}")

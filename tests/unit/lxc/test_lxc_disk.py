@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import json
 import pathlib
 import stat
@@ -73,6 +74,14 @@ def test_an_empty_disk_grows(tmp_path: pathlib.Path) -> None:
     assert blocks_of(path) == 32 * MIB
     disks.grow(path, 16 * MIB, "ct001")
     assert pathlib.Path(path).stat().st_size == 32 * MIB, "nothing is shrunk"
+
+
+def test_many_look_into_a_build_at_once(build: str) -> None:
+    folder = pathlib.Path(build).parent
+    before = sorted(folder.iterdir())
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        roots = set(pool.map(lambda number: _lxc_disk.root_of(build, f"ct{number:03}"), range(32)))
+    assert len(roots) == 1 and sorted(folder.iterdir()) == before
 
 
 def test_a_build_without_a_root_is_refused(tmp_path: pathlib.Path) -> None:
