@@ -41,7 +41,7 @@ SUITES: dict[str, tuple[str, float]] = {
     "demo": ("tools/demo", 20),
     "lxc": ("tools/molecule lxc", 30),
     "openvz": ("tools/molecule openvz", 40),
-    "xen": ("tools/molecule xen", 90),
+    "xen": ("tools/molecule xen", 150),
     "long": ("python -m pytest tests/integration -m long", 120),
 }
 #: Those that need little but a processor.

@@ -180,9 +180,11 @@ def remove(path: pathlib.Path) -> None:
     """Remove a build with its kernel, and the folder of builds when it was the last."""
     for name in KERNEL_FILES:  # first: the build itself tells the next run that something is left
         pathlib.Path(kernel_path(str(path), name)).unlink(missing_ok=True)
-    path.unlink()
-    sweep(path.parent)
-    with contextlib.suppress(OSError):  # others are in it
+    path.unlink(missing_ok=True)  # in a pool that is shared another HostOS may have been faster
+    with contextlib.suppress(FileNotFoundError):
+        sweep(path.parent)
+    with contextlib.suppress(OSError):  # others are in it, or it is gone
         path.parent.rmdir()
         return
-    sync_directory(path.parent)
+    with contextlib.suppress(FileNotFoundError):
+        sync_directory(path.parent)

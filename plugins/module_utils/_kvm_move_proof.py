@@ -20,8 +20,9 @@ from ._kvm_observe import Native
 if t.TYPE_CHECKING:
     from ._kvm import KvmDriver
 
-#: Seconds that libvirt gets to put both sides in order after a move that failed, and QEMU to end after a good one.
-PATIENCE = 15.0
+#: Seconds that libvirt gets to put both sides in order after a move that failed, and what ran here to end after a good
+#: one: a Xen domain is dying until dom0 has flushed its disks.
+PATIENCE, DYING = 15.0, 60.0
 SOURCE, TARGET = "source", "target"
 
 
@@ -142,7 +143,7 @@ def prove(driver: KvmDriver, plan: MovePlan, target: Target) -> Proof:
             wrong.append(f"on {target.host} it does not run")
     if driver.observe_one(plan.uuid) is not None:
         wrong.append("it is still defined here")
-    if not wait_until(lambda: not driver.strays(plan.uuid)):
+    if not wait_until(lambda: not driver.strays(plan.uuid), DYING):
         wrong.append(f"it still runs here ({driver.strays(plan.uuid)}), though libvirt does not show it")
     if wrong or domain is None:
         raise Unsettled(

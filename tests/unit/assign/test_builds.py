@@ -149,6 +149,29 @@ def test_absent_removes_only_what_nothing_stands_on(pool: pathlib.Path) -> None:
     assert not host_builds.absent([build], params, False)["changed"]
 
 
+@pytest.mark.parametrize("others", [False, True])
+def test_another_hostos_of_the_pool_was_faster(
+    pool: pathlib.Path, monkeypatch: pytest.MonkeyPatch, others: bool
+) -> None:
+    build = wanted(pool)
+    present(build)
+    needed_by = builds.needed_by
+
+    def slow(*arguments: t.Any) -> dict[str, str]:
+        """The other HostOS removes it while we look who stands on it."""
+        found = needed_by(*arguments)
+        builds.remove(build.path)
+        if others:
+            build.path.parent.mkdir()
+            (build.path.parent / "other").touch()
+        return found
+
+    monkeypatch.setattr(builds, "needed_by", slow)
+    params = {"pools": [str(pool)], "state_dir": str(pool.parent / "state"), "leaving": []}
+    assert host_builds.absent([build], params, False)["changed"]
+    assert not build.path.exists() and build.path.parent.exists() is others
+
+
 # -- the kernel of a build ------------------------------------------------------------------------------------------
 
 PIECES = {"vmlinuz": b"kernel" * 10, "initrd.img": b"initramfs" * 10}

@@ -22,6 +22,7 @@ from stage import UUID, Domain, Stage, error
 def quick(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting, no second connection, files that arrive at once."""
     monkeypatch.setattr(proof, "PATIENCE", 0.0)
+    monkeypatch.setattr(proof, "DYING", 0.0)
     monkeypatch.setattr(proof, "wait_until", lambda condition, *_more: condition())
     monkeypatch.setattr(proof, "_anew", lambda target, ask: ask(target))
 
