@@ -53,8 +53,10 @@ def prunable(
 
     A copy is stale where its guest was released, or is recorded on another HostOS with a newer epoch. Without
     `observed` released guests are named on the HostOS that had them. Guests with a move in flight are never named.
+    `epoch` is newer than the copy's own where somebody else lives in its files on a shared pool: they are left alone.
     """
     answer: dict[str, list[dict[str, t.Any]]] = {host: [] for host in cluster.hosts}
+    names = {row.name for row in state.guests.values() if row.state != "released"}
     for row in state.guests.values():
         named = row.state == "leaving" or (row.state == "released" and observed is None)
         if named and row.host in answer and row.uuid not in state.moves:
@@ -64,10 +66,18 @@ def prunable(
         listed = {item["uuid"] for item in answer[host]}
         for seen in sight.guests.values() if sight else ():
             if seen.uuid not in listed and _stale(state, seen, host):
-                answer[host].append({"name": seen.name, "uuid": seen.uuid, "epoch": seen.epoch})
+                answer[host].append({"name": seen.name, "uuid": seen.uuid, "epoch": _newest(state, seen, names)})
     for items in answer.values():
         items.sort(key=lambda item: (item["name"], item["uuid"]))
     return answer
+
+
+def _newest(state: LedgerState, seen: SeenGuest, names: t.Collection[str]) -> int:
+    """The newest epoch that the ledger knows of a guest, beyond the copy's own where another guest has its name now."""
+    row, own = state.guests[seen.uuid], seen.epoch or 0
+    if row.state == "released":
+        return own + (seen.name in names)
+    return max(row.epoch, own)
 
 
 def _stale(state: LedgerState, seen: SeenGuest, host: str) -> bool:

@@ -217,7 +217,7 @@ def test_one_bad_guest_and_one_without_a_place_do_not_stop_the_others(lab: Lab) 
 def test_what_left_is_reported_and_removed_only_when_asked(lab: Lab) -> None:
     lab.set(members="wn[1:4]")
     run = lab.deploy().ok()
-    assert "left the definition: say -e oscarv_prune=remove" in run.text
+    assert "left the definition, or is a stale copy: say -e oscarv_prune=remove" in run.text
     assert "wn5" in lab.running()
     assert "left the definition: deploy with oscarv_prune=remove" in lab.playbook("oscarv.virt.status").ok().text
     lab.deploy("-e", "oscarv_prune=remove", "-e", "oscarv_remove_disks=true", *FORCE).ok()
@@ -288,8 +288,7 @@ def test_guests_of_a_fenced_host_come_up_elsewhere_by_consent_and_the_stale_copy
     lab.tasks({"oscarv.virt.ledger": {"operation": "unfence", "host": "node02"}}).ok()
     assert "RUNS TWICE: on node01, node02" in lab.playbook("oscarv.virt.status").ok().text
     prune = ("-e", "oscarv_prune=remove", "-e", "oscarv_remove_disks=true")
-    lab.deploy(*prune, "-e", "oscarv_shutdown_timeout=1").fails(f"{name}: still running")
-    lab.deploy(*prune, *FORCE).ok()
+    lab.deploy(*prune, "-e", "oscarv_shutdown_timeout=1").ok()  # power is cut: what it would write is of no use
     assert lab.running()[name] == ["node01"] and name not in lab.domains("node02")
     assert lab.deploy().ok().changed == dict.fromkeys(HOSTS, 0)
 

@@ -26,6 +26,7 @@ import typing as t
 import ledgers
 import pytest
 from ansible_collections.oscarv.virt.plugins.plugin_utils import _ledger_rows as rows
+from ansible_collections.oscarv.virt.plugins.plugin_utils import _ledger_store
 from ansible_collections.oscarv.virt.plugins.plugin_utils._ledger import Ledger, Transaction
 from ansible_collections.oscarv.virt.plugins.plugin_utils._ledger_store import open_store
 
@@ -62,6 +63,7 @@ def allocate(tx: Transaction, writer: int, number: int) -> None:
 
 def write_until_done(url: str, folder: str, writer: int, start: t.Any, die_at: int | None) -> None:
     """A writer process: until TRANSACTIONS of its own are in the ledger, its forerunner's included."""
+    _ledger_store.PATIENCE = 600  # not what is tried here, and the others get little of a busy machine
     ledger = Ledger("demo", open_store(url, folder, {}))
     done = sum(1 for row in ledger.history(subject=f"g{writer}"))
     with open(pathlib.Path(folder) / f"committed-{writer}", "ab", buffering=0) as committed:

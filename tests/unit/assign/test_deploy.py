@@ -190,7 +190,7 @@ def test_lines_and_problems_name_everything(world: World) -> None:
         "Waiting for a restart, say -e oscarv_allow_restart=true: wn3",
         "On an older build, oscarv.virt.rebuild replaces the root disk: wn3",
         "node1: removed gone",
-        "node1: old left the definition: say -e oscarv_prune=remove",
+        "node1: old left the definition, or is a stale copy: say -e oscarv_prune=remove",
         "node1: who is in no spec and is kept: not in the ledger",
     ]
     assert report["problems"][0].startswith("wn4: no HostOS fits")

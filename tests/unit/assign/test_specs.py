@@ -173,7 +173,8 @@ def test_a_copy_with_an_older_epoch_on_another_host_may_be_pruned(world: World) 
     world.run()
     world.change("wn1", host="node2", epoch=3)
     found = prunable(world.cluster(), world.state, {"node1": seen(world, "wn1", 2), "node2": seen(world, "wn1", 3)})
-    assert found["node1"] == [{"name": "wn1", "uuid": world.row("wn1").uuid, "epoch": 2}]
+    newest = 3  # by which the driver knows that the copy is stale, and leaves shared disks to the newer one
+    assert found["node1"] == [{"name": "wn1", "uuid": world.row("wn1").uuid, "epoch": newest}]
     assert names(found) == {"node1": ["wn1"]}
     assert names(prunable(world.cluster(), world.state, {"node1": seen(world, "wn1", 3)})) == {}
 
@@ -189,9 +190,23 @@ def test_released_guests_that_are_seen_again_may_be_pruned(world: World) -> None
     row = world.row("wn3")
     again = seen(world, "wn3", 1)
     world.release("wn3", LATER)
-    assert names(prunable(world.cluster(), world.state, {"node1": again})) == {"node1": ["wn3"]}
+    found = prunable(world.cluster(), world.state, {"node1": again})
+    assert found["node1"] == [{"name": "wn3", "uuid": row.uuid, "epoch": 1}], "its files are its own"
     assert names(prunable(world.cluster(), world.state, {"node1": None})) == {}
     assert names(prunable(world.cluster(), world.state, None)) == {row.host: ["wn3"]}
+
+
+def test_a_released_copy_whose_name_is_given_again_is_known_as_stale(world: World) -> None:
+    """In a pool that is shared the new guest's files have the names of the old one's."""
+    world.run()
+    row = world.row("wn3")
+    world.release("wn3", LATER)
+    found = prunable(world.cluster(), world.state, {"node1": seen(world, "wn3", 1, row.uuid)})
+    assert found["node1"][0]["epoch"] == 1
+    again = dataclasses.replace(world.state.guests[row.uuid], name="wn1")  # which is another guest now
+    world.state = dataclasses.replace(world.state, guests={**world.state.guests, row.uuid: again})
+    found = prunable(world.cluster(), world.state, {"node1": seen(world, "wn1", 1, row.uuid)})
+    assert found["node1"] == [{"name": "wn1", "uuid": row.uuid, "epoch": 2}]
 
 
 # -- select -----------------------------------------------------------------------------------------------------
