@@ -242,6 +242,13 @@ def test_controller_and_module_are_killed_in_the_middle(cluster: Rack, beacons: 
     run.until_it_moves()
     run.kill_module()
     run.kill_controller()
+    state = "/var/lib/oscarv-host"
+    cluster.ssh("node01", f"mount --bind {state} {state} && mount -o remount,bind,ro {state}")
+    try:
+        refused = cluster.play("oscarv.virt.deploy", good=False, oscarv_wait=False)
+    finally:
+        cluster.ssh("node01", f"umount {state}")
+    assert refused.code != 0 and len(info(cluster)["moves"]) == 1, "what cannot be cleaned up is not recorded as done"
     cluster.play("oscarv.virt.deploy", oscarv_wait=False)
     beacons.uninterrupted(MACS["p1"], begin)
     host = consistent(cluster, "p1")
