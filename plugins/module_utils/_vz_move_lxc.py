@@ -19,6 +19,7 @@ What a crash leaves, oscarv.virt.settle finds: the target's own driver knows rec
 from __future__ import annotations
 
 import dataclasses
+import functools
 import pathlib
 import time
 import typing as t
@@ -35,7 +36,7 @@ from ._paths import CONTAINER_DISK, disk_path
 from ._tombstone import MOVED, MOVING, Tombstone
 from ._vz_conf import number_of, read_conf
 from ._vz_ids import ctid_of
-from ._vz_move import Far, NotMoved, Refused, Unsettled
+from ._vz_move import Far, NotMoved, Refused, Unsettled, nothing_changed, put_back, uncertain
 from ._vz_status import read_status
 
 if t.TYPE_CHECKING:
@@ -149,7 +150,8 @@ def _used(driver: OpenVzDriver, seen: Seen) -> int:
 def move(driver: OpenVzDriver, request: MoveRequest, far: Far, seen: Seen) -> MoveResult:
     """Driver.move. Raises Refused, NotMoved or Unsettled."""
     begin = time.monotonic()
-    landing = look(driver, request, far, seen)
+    with nothing_changed():
+        landing = look(driver, request, far, seen)
     flight = _Flight(driver, request, far, seen, landing)
     message = flight.run()
     size = {"name": "root", "pool": request.spec.root.pool, "path": landing.path, "copied": True, "bytes": flight.used}
@@ -182,7 +184,8 @@ class _Flight:
 
     def run(self) -> str:
         """What went wrong after the proof; empty if nothing did."""
-        self._stone(MOVING)
+        with uncertain(self.far.host):
+            self._stone(MOVING)
         try:
             if self.ran:
                 self._here(argv.stop(self.ctid))
@@ -191,10 +194,15 @@ class _Flight:
             self._define()
         except (DriverError, OSError) as error:
             self._take_back(error)
-        self._prove()
-        self._stone(MOVED)
+        with uncertain(self.far.host):
+            self._prove()
         problems = []
-        for step in (self._destroy, self._accept, self._start if self.ran else None):
+        for step in (
+            functools.partial(self._stone, MOVED),
+            self._destroy,
+            self._accept,
+            self._start if self.ran else None,
+        ):
             try:
                 if step is not None:
                     step()
@@ -268,20 +276,22 @@ class _Flight:
 
     def _take_back(self, error: Exception) -> t.NoReturn:
         """As it was, where it is certain that the target has no domain of it."""
-        spec, far = self.spec, self.far
-        listed = far.run([*_VIRSH, "list", "--all", "--uuid"])
-        if listed.code != 0 or spec.uuid in listed.stdout.split():
+        far, landing = self.far, self.landing
+        try:
+            listed = far.run([*_VIRSH, "list", "--all", "--uuid"])
+            unclear = listed.said.strip()[-200:] if listed.code else ""
+            there = listed.code != 0 or self.spec.uuid in listed.stdout.split()
+        except (DriverError, OSError) as late:
+            unclear, there = str(late), True
+        if there:
+            why = f" ({unclear})" if unclear else ""
             raise Unsettled(
-                f"{error}; whether {far.host} has it is not certain: nothing was started. Run oscarv.virt.settle"
+                f"{error}; whether {far.host} has it is not certain{why}: nothing was started. Run oscarv.virt.settle"
             ) from error
-        landing = self.landing
-        removed = far.run(["bash", "-c", _UNDO, "undo", landing.path, landing.receipt(self.request)])
-        self._here(["vzctl", "set", self.ctid, "--onboot", "yes" if self.seen.autostart else "no", "--save"])
-        if self.older is None:
-            self.driver.tombstones.remove(spec.uuid)
-        else:
-            self.driver.tombstones.write(self.older)
-        if self.ran and read_status(self._here(argv.status(self.ctid))).state != "running":
-            self._here(argv.start(self.ctid))
-        left = f"; files stay there below {landing.path}" if removed.code else ""
-        raise NotMoved(f"not moved to {far.host}, it stays here ({self.seen.state}): {error}{left}") from error
+        try:
+            left = far.run(["bash", "-c", _UNDO, "undo", landing.path, landing.receipt(self.request)]).code != 0
+        except (DriverError, OSError):
+            left = True
+        words = f"; files stay there below {landing.path}" if left else ""
+        words += put_back(self.driver, self.request, self.seen, self.older, error)
+        raise NotMoved(f"not moved to {far.host}, it stays here ({self.seen.state}): {error}{words}") from error

@@ -193,3 +193,92 @@ def test_settling(pair: Pair) -> None:
     pair.up()
     with pytest.raises(DriverError, match="it is here"):
         act("write_tombstone")
+
+
+# -- what is said of a move that failed --------------------------------------------------------------------------------
+
+
+def run(pair: Pair, monkeypatch: pytest.MonkeyPatch, *, check: bool = False, **changes: t.Any) -> dict[str, t.Any]:
+    """The result of one move, as the module gives it."""
+    from ansible_collections.oscarv.virt.plugins.module_utils import _hypervisor
+
+    monkeypatch.setattr(_hypervisor, "open_driver", lambda _params: pair.driver())
+    monkeypatch.setattr(_vz_move, "Far", lambda _host, _address: pair.far)
+    params = {"state_dir": str(pair.tmp_path / "state-source"), "lock_timeout": 5.0, "source": "node01"}
+    request = MoveRequest(GuestSpec.from_plain(spec(epoch=2)), "node02", "10.0.0.2", "cold", move="m1")
+    (result,) = _vz_move.run(params, [dataclasses.replace(request, **changes)], [], check=check)["moves"]
+    return t.cast("dict[str, t.Any]", result)
+
+
+def breaks(pair: Pair, monkeypatch: pytest.MonkeyPatch, verb: str, after: str) -> None:
+    """Here `verb` fails once `after` was run here."""
+    execute = pair.source.execute
+    seen: list[str] = []
+
+    def told(argv: t.Sequence[str], timeout: float) -> t.Any:
+        if after in seen and verb in argv:
+            return Output(41, "", f"{verb} was ordered to fail")
+        seen.extend(argv)
+        return execute(argv, timeout)
+
+    monkeypatch.setattr(pair.source, "execute", told)
+
+
+def test_an_error_before_anything_was_begun_leaves_it_here_for_certain(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.up()
+    breaks(pair, monkeypatch, "-a", after="--version")
+    result = run(pair, monkeypatch)
+    assert (result["outcome"], result["refused"]) == ("aborted", []) and "nothing was begun" in result["msg"]
+    assert pair.driver().tombstones.get(UUID) is None
+
+
+def test_an_error_after_vzmigrate_is_not_called_aborted(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.up()
+    breaks(pair, monkeypatch, "status", after="vzmigrate")
+    result = run(pair, monkeypatch)
+    assert (result["outcome"], result["failed"]) == ("unknown", True), result["msg"]
+    assert "whether it is on node02 is not certain" in result["msg"] and "oscarv.virt.settle" in result["msg"]
+
+
+def test_a_tombstone_that_cannot_be_written_undoes_no_move(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ansible_collections.oscarv.virt.plugins.module_utils._tombstone import Tombstones
+
+    pair.up()
+    write = Tombstones.write
+
+    def full(self: Tombstones, stone: Tombstone) -> None:
+        if stone.state == MOVED:
+            raise OSError("no space left")
+        write(self, stone)
+
+    monkeypatch.setattr(Tombstones, "write", full)
+    result = run(pair, monkeypatch)
+    assert (result["outcome"], result["state"]) == ("committed", "running") and "no space left" in result["msg"]
+    assert pair.states() == ("absent", "running")
+
+
+@pytest.mark.parametrize("verb", ["status", "--onboot"])
+def test_a_failure_while_taking_back_hides_no_error(pair: Pair, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    pair.up()
+    pair.source.fault("migrate 6 1")
+    breaks(pair, monkeypatch, verb, after="vzmigrate")
+    result = run(pair, monkeypatch)
+    assert result["outcome"] == "unknown" and "vzmigrate" in result["msg"] and f"{verb} was ordered" in result["msg"]
+    stone = pair.driver().tombstones.get(UUID)
+    assert stone is not None and stone.state == MOVING
+
+
+def test_one_that_is_not_here_may_have_moved_already(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.up()
+    assert run(pair, monkeypatch)["outcome"] == "committed"
+    assert run(pair, monkeypatch)["outcome"] == "unknown"
+    assert run(pair, monkeypatch, check=True)["outcome"] == "unknown"
+
+
+def test_a_refusal_is_one_in_check_mode_and_out_of_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.up()
+    for check in (True, False):
+        result = run(pair, monkeypatch, check=check, mode="live")
+        assert result["outcome"] == "aborted" and result["refused"]

@@ -24,7 +24,7 @@ from ansible_collections.oscarv.virt.plugins.module_utils._reconcile import Wish
 from ansible_collections.oscarv.virt.plugins.module_utils._spec import GuestSpec
 from ansible_collections.oscarv.virt.plugins.module_utils._tombstone import MOVED, MOVING
 from ansible_collections.oscarv.virt.plugins.module_utils._vz_ids import device_of
-from ansible_collections.oscarv.virt.plugins.module_utils._vz_run import execute
+from ansible_collections.oscarv.virt.plugins.module_utils._vz_run import Output, execute
 from vz_node import Node
 from vz_plain import MIB, UUID, plain
 
@@ -309,3 +309,48 @@ def test_the_domain_is_sent_as_it_is(move: Move) -> None:
 def test_a_copy_fails_with_either_side(move: Move, here: str, there: str, seconds: float, named: str) -> None:
     with pytest.raises(DriverError, match=named):
         _vz_move.Far("node02", "10.0.0.2").send(["sh", "-c", here], ["sh", "-c", there], seconds)
+
+
+def test_an_error_of_the_proof_is_unsettled(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ansible_collections.oscarv.virt.plugins.module_utils import _vz_move_lxc
+
+    def broken(*_arguments: object) -> t.NoReturn:
+        raise DriverError("this was ordered to fail")
+
+    move.up()
+    monkeypatch.setattr(_vz_move_lxc, "read_status", broken)
+    with pytest.raises(_vz_move.Unsettled, match="this was ordered to fail.*oscarv.virt.settle"):
+        move.go()
+    assert move.stone.state == MOVING
+
+
+def test_an_error_while_taking_back_does_not_hide_the_first(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    move.up()
+    move.far.order("broken")
+    inner = move._execute
+
+    def execute_(words: t.Sequence[str], timeout: float) -> t.Any:
+        return Output(41, "", "no yes") if list(words[-2:]) == ["yes", "--save"] else inner(words, timeout)
+
+    monkeypatch.setattr(move, "_execute", execute_)
+    with pytest.raises(_vz_move.Unsettled, match="copying to node02 failed.*not as it was.*no yes"):
+        move.go()
+    assert move.stone.state == MOVING
+
+
+def test_a_tombstone_that_cannot_be_written_is_told_and_undoes_nothing(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ansible_collections.oscarv.virt.plugins.module_utils._tombstone import Tombstones
+
+    move.up()
+    write = Tombstones.write
+
+    def full(self: Tombstones, stone: t.Any) -> None:
+        if stone.state == MOVED:
+            raise OSError("no space left")
+        write(self, stone)
+
+    monkeypatch.setattr(Tombstones, "write", full)
+    result = move.go()
+    assert (result.moved, "no space left" in result.message) == (True, True)
