@@ -12,7 +12,7 @@ import pathlib
 
 from . import _vz_argv as argv
 from ._difference import Difference
-from ._driver import Seen
+from ._driver import Seen, Unsupported
 from ._spec import DiskSpec, GuestSpec
 from ._tombstone import refusal
 from ._vz_argv import Settings
@@ -88,6 +88,7 @@ def _refuse_foreign(plan: Plan) -> None:
 
 def _compare(plan: Plan) -> None:
     spec, mark = plan.spec, plan.mark
+    _refuse_rebuild(plan)
     refuse_shrinking(spec, plan.native.shape)
     plan.build_outdated = spec.root.build_id is not None and mark.build_id != spec.root.build_id
     want = difference(plan.difference, plan.native.shape, wanted(spec, plan.world.options.tuning))
@@ -108,6 +109,16 @@ def _compare(plan: Plan) -> None:
         plan.add(Phase.PREPARE, "delete seed", functools.partial(delete_seed, seed))
     elif mark.host_key is None and not spec.first_contact and not plan.native.active:
         plan_seed(plan, private)  # its creation was interrupted
+
+
+def _refuse_rebuild(plan: Plan) -> None:
+    """Consent (`recreate`) and need, as in the other drivers, but nobody to do it: no mark must call it done."""
+    spec, mark = plan.spec, plan.mark
+    if spec.recreate and spec.root.build_id and (mark.build_id != spec.root.build_id or mark.epoch < spec.epoch):
+        raise Unsupported(
+            f"guest {spec.name}: recreate: hypervisor openvz cannot rebuild (make the root disk anew; kvm, xen"
+            " and lxc have it): move it to a HostOS with lxc and rebuild it there"
+        )
 
 
 def _addresses(nics: tuple[dict[str, object], ...]) -> dict[str, object]:

@@ -134,6 +134,21 @@ def test_a_new_epoch_reaches_the_mark_and_keeps_the_host_key(host: HostOS) -> No
     assert (before.epoch, after.epoch) == (1, 2) and before.host_key == after.host_key
 
 
+def test_a_rebuild_is_refused_and_not_called_done(host: HostOS) -> None:
+    host.guest(spec())
+    before = host.tree()
+    for wish in (
+        spec(epoch=2, recreate=True),
+        spec(recreate=True, disks=[{**spec()["disks"][0], "build_id": "cd" * 32}]),
+    ):
+        (outcome,) = host.guest(wish).outcomes
+        assert outcome.error is not None and outcome.error.startswith("guest wn001: recreate: "), outcome.error
+        assert "cannot rebuild" in outcome.error and "kvm, xen and lxc have it" in outcome.error
+        assert host.tree() == before
+    (again,) = host.guest(spec(recreate=True)).outcomes
+    assert (again.error, again.changed) == (None, False)
+
+
 def test_nics_are_replaced_and_removed_by_name(host: HostOS) -> None:
     host.guest(spec())
     nic = {**plain()["nics"][0], "bridge": "br7"}
