@@ -30,6 +30,7 @@ from ._lock import hold
 from ._tombstone import MOVED, MOVING, Tombstone, refusal
 from ._vz_ids import ctid_of
 from ._vz_mark import describe
+from ._vz_move_settle import departures_of, settle
 from ._vz_new import mark_of
 from ._vz_run import Execute, Output, execute
 from ._vz_status import read_status
@@ -180,6 +181,8 @@ def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
     spec = request.spec
     if not driver.tools.dialect.legacy:
         raise Refused(f"capability cold_move is missing on this HostOS: {driver.capabilities()['cold_move'].reason}")
+    if request.move and departures_of(driver).aborted(spec.uuid) == request.move:
+        raise Refused("this move was aborted by oscarv.virt.settle meanwhile: plan again")
     stale = refusal(spec.epoch, driver.tombstones.get(spec.uuid))
     if stale:
         raise Refused(stale)
@@ -188,6 +191,9 @@ def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
     if seen is None or seen.mark is None or seen.mark.uuid != spec.uuid:
         # It may have moved already.
         raise Unsettled(f"no container of ours with uuid {spec.uuid} is on this HostOS: run oscarv.virt.settle")
+    if seen.native.job:
+        job, ctid = seen.native.job, seen.native.ctid
+        raise Unsettled(f"{job} still works on container {ctid}: wait for its end, then run oscarv.virt.settle")
     if spec.epoch <= seen.mark.epoch:
         raise Refused(f"epoch {spec.epoch} is not newer than {seen.mark.epoch}, the container's: plan again")
     if request.hypervisor not in ("", driver.hypervisor, "lxc"):
@@ -293,13 +299,15 @@ def _take_back(
     ctid = ctid_of(request.spec.uuid, driver.tools.dialect)
     try:
         here, there = _state_here(driver, ctid), far.state(ctid)
+        job = driver.job(ctid, request.spec.uuid)
     except (DriverError, OSError) as late:
         raise Unsettled(
             f"{error}; whether {far.host} has it is not certain ({late}): nothing was started. Run oscarv.virt.settle"
         ) from error
-    if here == "absent" or there != "absent":
+    if job or here == "absent" or there != "absent":
+        busy = f"{job} still works on container {ctid}; " if job else ""
         raise Unsettled(
-            f"{error}; here it is {here}, on {far.host} {there}: nothing was started. Run oscarv.virt.settle"
+            f"{error}; {busy}here it is {here}, on {far.host} {there}: nothing was started. Run oscarv.virt.settle"
         ) from error
     late_words = put_back(driver, request, seen, older, error)
     raise NotMoved(f"not moved to {far.host}, it stays here ({seen.state}): {error}{late_words}") from error
@@ -332,26 +340,3 @@ def _settled(driver: OpenVzDriver, action: Action, check: bool) -> dict[str, t.A
     except (DriverError, OSError) as error:
         result.update(failed=True, msg=str(error))
     return result
-
-
-def settle(driver: OpenVzDriver, action: Action, check: bool) -> list[str]:
-    """One action of the ledger's settle. vzmigrate leaves no files behind that we would know of."""
-    stones, stone = driver.tombstones, driver.tombstones.get(action.uuid)
-    if action.action == "write_tombstone":
-        driver.observe_all()
-        if driver.observe_one(action.uuid) is not None:
-            raise action.error("it is here")
-        if stone is not None and stone.state == MOVED and stone.epoch >= action.epoch:
-            return []
-        if not check:
-            stones.write(Tombstone(action.uuid, action.epoch, MOVED, action.guest, move=action.move or ""))
-        return [f"tombstone moved, epoch {action.epoch}"]
-    if action.action in ("drop_tombstone", "forget"):
-        if stone is None:
-            return []
-        if not check:
-            stones.remove(action.uuid)
-        return ["drop tombstone"]
-    if action.action == "undefine":
-        raise action.error("a copy of a container is not removed by itself: look at it, then `vzctl destroy` it")
-    return []

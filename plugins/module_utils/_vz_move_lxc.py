@@ -36,6 +36,7 @@ from ._paths import CONTAINER_DISK, disk_path
 from ._tombstone import MOVED, MOVING, Tombstone
 from ._vz_conf import number_of, read_conf
 from ._vz_ids import ctid_of
+from ._vz_jobs import RECEIVER
 from ._vz_move import Far, NotMoved, Refused, Unsettled, nothing_changed, put_back, uncertain
 from ._vz_status import read_status
 
@@ -231,7 +232,7 @@ class _Flight:
         )
         build = self.before.build_id
         system = str(uuid.UUID(build[:32])) if build else ""
-        there = ["bash", "-c", _RECEIVE, "receive", landing.path, str(landing.size), system]
+        there = ["bash", "-c", _RECEIVE, RECEIVER, landing.path, str(landing.size), system]
         there += [landing.receipt(request), receipt.to_bytes().decode()]
         self._here(["vzctl", "mount", self.ctid])
         try:
