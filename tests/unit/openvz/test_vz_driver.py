@@ -175,6 +175,60 @@ def test_power(host: HostOS) -> None:
     assert not host.thrice(spec(state="present")).changed
 
 
+class Clock:
+    """Of a HostOS whose only container started 100 s after the boot; the double knows no uptime."""
+
+    def __init__(self, host: HostOS, monkeypatch: pytest.MonkeyPatch) -> None:
+        from ansible_collections.oscarv.virt.plugins.module_utils import _vz_paused
+
+        self.now, self.wall, self.began = 200.0, 0.0, 100.0
+        monkeypatch.setattr(_vz_paused, "since_boot", lambda: self.now, raising=False)
+        monkeypatch.setattr(_vz_paused.time, "time", lambda: 1e9 + self.now + self.wall)
+        self.execute = host.execute
+        monkeypatch.setattr(host, "execute", self.told)
+
+    def told(self, argv: t.Sequence[str], timeout: float) -> t.Any:
+        output = self.execute(argv, timeout)
+        text = output.stdout.replace('"uptime": 0.000', f'"uptime": {self.now - self.began:.3f}')
+        return type(output)(output.code, text, output.stderr)
+
+
+def test_a_pause_is_recognised_however_late_it_came_and_whatever_the_clock_says(
+    host: HostOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(host, monkeypatch)
+    host.guest(spec())
+    driver = host.driver()
+    change = driver.plan(GuestSpec.from_plain(spec(state="paused")), driver.observe_all().guests[UUID])
+    clock.now += 60  # other guests come first
+    driver.apply(change)
+    assert host.state == "paused"
+    clock.now, clock.wall = clock.now + 1000, 3600.0
+    assert host.state == "paused"
+    clock.began = clock.now - 1  # somebody has restarted it
+    assert host.state == "running"
+
+
+def test_a_note_of_an_earlier_version_is_read_and_a_broken_one_does_no_harm(
+    host: HostOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock(host, monkeypatch)
+    host.guest(spec())
+    boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    note = host.state_dir / f"openvz-paused/{CTID}.json"
+    note.parent.mkdir()
+    for text, state in (
+        (f'{{"boot": "{boot}", "started": {1e9 + 100}}}', "paused"),
+        (f'{{"boot": "{boot}", "started": {1e9 + 150}}}', "running"),
+        (f'{{"boot": "{boot}", "started": null}}', "paused"),
+        (f'{{"boot": "{boot}", "began": "x"}}', "running"),
+        (f'{{"boot": "{boot}"}}', "running"),
+        ("[]", "running"),
+    ):
+        note.write_text(text)
+        assert host.state == state, text
+
+
 def test_absent_keeps_the_data_and_the_guest_comes_back_as_it_was(host: HostOS) -> None:
     host.guest(spec())
     key = host.driver().observe_all().guests[UUID].mark
