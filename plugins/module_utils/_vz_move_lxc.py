@@ -18,6 +18,7 @@ What a crash leaves, oscarv.virt.settle finds: the target's own driver knows rec
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import pathlib
@@ -159,13 +160,13 @@ def move(driver: OpenVzDriver, request: MoveRequest, far: Far, seen: Seen) -> Mo
     return MoveResult(
         guest=request.spec.name,
         moved=True,
-        state="running" if flight.ran and not message else "stopped",
-        gone_from_source=True,
+        state="running" if flight.runs else "stopped",
+        gone_from_source=flight.gone,
         seconds=round(time.monotonic() - begin, 3),
         message=message,
         mode="cold",
         disks=(size,),
-        removed=(str(seen.native.private),),
+        removed=() if driver.options.path(seen.native.private).exists() else (str(seen.native.private),),
     )
 
 
@@ -177,6 +178,8 @@ class _Flight:
         self.spec = request.spec
         self.ctid = ctid_of(self.spec.uuid, driver.tools.dialect)
         self.ran = seen.state == "running"
+        self.runs = False  #: on the target, after its start there
+        self.gone = False  #: from here, as seen at the end
         self.older = driver.tombstones.get(self.spec.uuid)
         self.before = t.cast(Mark, seen.mark)
         self.used = 0
@@ -209,6 +212,7 @@ class _Flight:
                     step()
             except (DriverError, OSError) as error:
                 problems.append(str(error))
+        self._see_whether_gone(problems)
         return f"is on {self.far.host} now, but: {'; '.join(problems)}" if problems else ""
 
     def _stone(self, state: str) -> None:
@@ -240,8 +244,11 @@ class _Flight:
             self.used = _used(self.driver, self.seen)
             here = ["tar", "--numeric-owner", "--xattrs", "--sparse", "--one-file-system", "-C", root, "-cf", "-", "."]
             self.far.send(here, there, request.timeout or 7200.0)
-        finally:
-            self._here(["vzctl", "umount", self.ctid])
+        except (DriverError, OSError):
+            with contextlib.suppress(DriverError, OSError):  # the first error is the one to tell
+                self._here(argv.umount(self.ctid))
+            raise
+        self._here(argv.umount(self.ctid))
 
     def _define(self) -> None:
         domain = _lxc_xml.domain(self.spec, disks={"root": self.landing.path}, mark=self.mark)
@@ -250,7 +257,7 @@ class _Flight:
 
     def _prove(self) -> None:
         """Unsettled unless the domain there is the one that was sent, and the container here is off."""
-        here = read_status(self._here(argv.status(self.ctid))).state
+        here = self._state()
         output = self.far.run([*_VIRSH, "dumpxml", "--inactive", self.spec.uuid])
         try:
             mark = read_mark(ET.fromstring(output.stdout)) if output.code == 0 else None
@@ -260,8 +267,27 @@ class _Flight:
             found = "not as it was sent" if output.code == 0 else f"not seen ({output.said.strip()[-200:]})"
             raise Unsettled(f"here it is {here}, on {self.far.host} {found}: run oscarv.virt.settle")
 
+    def _state(self) -> str:
+        return read_status(self._here(argv.status(self.ctid))).state
+
     def _destroy(self) -> None:
+        """A mounted one cannot be destroyed."""
+        if self._state() == "mounted":
+            self._here(argv.umount(self.ctid))
         self._here(argv.destroy(self.ctid))
+
+    def _see_whether_gone(self, problems: list[str]) -> None:
+        try:
+            state = self._state()
+        except (DriverError, OSError) as error:
+            problems.append(f"whether container {self.ctid} is still here is not known: {error}")
+            return
+        self.gone = state == "absent"
+        if not self.gone:
+            problems.append(
+                f"its old copy, container {self.ctid}, is still here ({state}) and kept off by its tombstone: when the"
+                f" reason is gone, `vzctl destroy {self.ctid}`"
+            )
 
     def _accept(self) -> None:
         """Everything was made durable there before the domain was defined."""
@@ -274,6 +300,7 @@ class _Flight:
         state = self.far.run([*_VIRSH, "domstate", self.spec.uuid]).stdout.strip()
         if state != "running":
             raise DriverError(f"it is {state or 'not seen'} after its start there")
+        self.runs = True
 
     def _take_back(self, error: Exception) -> t.NoReturn:
         """As it was, where it is certain that the target has no domain of it."""

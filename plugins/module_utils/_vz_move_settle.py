@@ -32,19 +32,47 @@ def departures_of(driver: OpenVzDriver) -> Departures:
 
 
 def _write_tombstone(driver: OpenVzDriver, action: Action, check: bool) -> list[str]:
-    driver.observe_all()
-    if driver.observe_one(action.uuid) is not None:
-        raise action.error("it is here")
-    stone = driver.tombstones.get(action.uuid)
-    if stone is not None and stone.state == MOVED and stone.epoch >= action.epoch:
-        return []
-    if not check:
-        driver.tombstones.write(Tombstone(action.uuid, action.epoch, MOVED, action.guest, move=action.move or ""))
-    return [f"tombstone moved, epoch {action.epoch}"]
+    """A copy that stays behind must not run, nor start with its HostOS."""
+    stones, ctid, seen = driver.tombstones, _ctid(driver, action), driver.observe_one(action.uuid)
+    _refuse_busy(driver, action, seen)
+    steps: list[str] = []
+    if seen is not None:
+        _refuse_copy(action, ctid, seen)
+        if seen.autostart:
+            steps.append(f"container {ctid} does not start with its HostOS")
+            if not check:
+                driver.tools.run(["vzctl", "set", ctid, "--onboot", "no", "--save"], action.guest)
+    stone = stones.get(action.uuid)
+    if stone is None or stone.state != MOVED or stone.epoch < action.epoch:
+        steps.append(f"tombstone moved, epoch {action.epoch}")
+        if not check:
+            target, move = (stone.target, stone.move) if stone else ("", action.move or "")
+            stones.write(Tombstone(action.uuid, action.epoch, MOVED, action.guest, target, move))
+    return steps
+
+
+def _refuse_copy(action: Action, ctid: str, seen: Seen) -> None:
+    """One that a move cannot have left behind."""
+    if seen.native.active:
+        raise action.error(
+            f"container {ctid} runs here: find out which copy is right, and if it is not this one, `vzctl stop {ctid}`"
+        )
+    if seen.mark is None or seen.mark.uuid != action.uuid or seen.mark.epoch > action.epoch:
+        found = f"epoch {seen.mark.epoch}" if seen.mark else "none of our marks"
+        raise action.error(
+            f"container {ctid} is here with {found}, and what left had epoch {action.epoch}: look at it, and if it is"
+            f" not needed, `vzctl destroy {ctid}`"
+        )
 
 
 def _undefine(driver: OpenVzDriver, action: Action, check: bool) -> list[str]:
-    raise action.error("a copy of a container is not removed by itself: look at it, then `vzctl destroy` it")
+    if driver.observe_one(action.uuid) is None:
+        return []
+    ctid = _ctid(driver, action)
+    raise action.error(
+        f"container {ctid} is a copy of it, and no container is removed by itself: look at it, then `vzctl destroy"
+        f" {ctid}` and run oscarv.virt.settle"
+    )
 
 
 def _drop_tombstone(driver: OpenVzDriver, action: Action, check: bool) -> list[str]:

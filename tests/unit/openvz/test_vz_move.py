@@ -192,10 +192,35 @@ def test_settling(pair: Pair) -> None:
         act(pair, "drop_tombstone")
     assert act(pair, "forget", check=True) == act(pair, "forget") == ["forget the guest, epoch 1"]
     assert not act(pair, "forget") and pair.driver().tombstones.get(UUID) is None
-    with pytest.raises(DriverError, match="vzctl destroy"):
-        act(pair, "undefine")
+    assert act(pair, "undefine") == []
     pair.up()
-    with pytest.raises(DriverError, match="it is here"):
+    with pytest.raises(DriverError, match=f"container {CTID} is a copy of it.*`vzctl destroy {CTID}`"):
+        act(pair, "undefine")
+    with pytest.raises(DriverError, match=f"container {CTID} runs here.*`vzctl stop {CTID}`"):
+        act(pair, "write_tombstone")
+
+
+def test_a_stopped_copy_that_a_move_left_behind_is_called_gone_and_kept_off(pair: Pair) -> None:
+    pair.up(epoch=2)
+    pair.source.good("vzctl", "stop", CTID)
+    with pytest.raises(DriverError, match=f"container {CTID} is here with epoch 2, and what left had epoch 1"):
+        act(pair, "write_tombstone")
+    done = [f"container {CTID} does not start with its HostOS", "tombstone moved, epoch 2"]
+    assert act(pair, "write_tombstone", epoch=2, check=True) == done
+    seen, stone = pair.driver().observe_one(UUID), pair.driver().tombstones.get(UUID)
+    assert seen is not None and seen.autostart and stone is None
+    assert act(pair, "write_tombstone", epoch=2) == done and act(pair, "write_tombstone", epoch=2) == []
+    seen, stone = pair.driver().observe_one(UUID), pair.driver().tombstones.get(UUID)
+    assert seen is not None and not seen.autostart
+    assert stone is not None and (stone.state, stone.epoch, stone.move) == (MOVED, 2, "m1")
+
+
+def test_the_tombstone_of_a_move_keeps_its_words_and_a_foreign_container_is_no_copy(pair: Pair) -> None:
+    pair.driver().tombstones.write(Tombstone(UUID, 1, MOVING, "wn001", "node02", "m0"))
+    assert act(pair, "write_tombstone")
+    assert pair.driver().tombstones.get(UUID) == Tombstone(UUID, 1, MOVED, "wn001", "node02", "m0")
+    pair.source.good("vzctl", "create", CTID, "--ostemplate", "tiny-1.0-x86_64")
+    with pytest.raises(DriverError, match=f"container {CTID} is here with none of our marks"):
         act(pair, "write_tombstone")
 
 
