@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import pathlib
 
 from . import _vz_argv as argv
 from ._difference import Difference
 from ._driver import Seen, Unsupported
+from ._files import remove, whole
 from ._spec import DiskSpec, GuestSpec
 from ._tombstone import refusal
 from ._vz_argv import Settings
@@ -108,7 +108,7 @@ def _compare(plan: Plan) -> None:
         plan.difference.compare("seed", str(seed), None)
         plan.add(Phase.PREPARE, "delete seed", functools.partial(delete_seed, seed))
     elif mark.host_key is None and not spec.first_contact and not plan.native.active:
-        plan_seed(plan, private)  # its creation was interrupted
+        plan_seed(plan, private, mark.build_id)  # its creation was interrupted
 
 
 def _refuse_rebuild(plan: Plan) -> None:
@@ -179,8 +179,9 @@ def _unregister(plan: Plan) -> None:
     kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     conf = plan.world.options.conf_dir / f"{plan.ctid}.conf"
     names = conf.parent.parent / "names"
-    kept.write_bytes(conf.read_bytes())
+    with whole(kept, 0o600) as partial:  # the only copy, once the next lines are done
+        partial.write_bytes(conf.read_bytes())
     for name in names.iterdir() if names.is_dir() else ():
         if name.is_symlink() and pathlib.PurePosixPath(name.readlink()).name == conf.name:
             name.unlink()
-    os.unlink(conf)
+    remove(conf)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import stat
 import typing as t
@@ -243,6 +244,45 @@ def test_absent_keeps_the_data_and_the_guest_comes_back_as_it_was(host: HostOS) 
     assert key is not None and mark is not None
     assert (mark.host_key, mark.epoch) == (key.host_key, 2)
     assert host.node.good("vzctl", "status", "wn001").endswith("running\n")
+
+
+def test_one_that_was_removed_before_its_seed_was_written_gets_it_when_it_comes_back(host: HostOS) -> None:
+    host.node.fault("set 46 1")
+    (broken,) = host.guest(spec()).outcomes
+    assert broken.taken == ("create",)
+    host.thrice(spec(state="absent"))
+    newer = [{**spec()["disks"][0], "build_id": "cd" * 32}]
+    back = host.thrice(spec(epoch=2, disks=newer))
+    assert back.steps == ["bring back", "configure", "write seed", "start"]
+    mark = host.driver().observe_all().guests[UUID].mark
+    assert mark is not None and (mark.epoch, mark.build_id) == (2, BUILD), "what it was made of, not what is newest"
+    assert mark.host_key and mark.host_key in (host.private / "var/lib/cloud/seed/nocloud/user-data").read_text()
+
+
+def test_what_is_kept_of_a_removed_guest_is_durable_before_the_rest_goes(
+    host: HostOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.guest(spec(state="stopped"))
+    told: list[tuple[str, str]] = []
+    fsync, unlink = os.fsync, os.unlink
+
+    def synced(handle: int) -> None:
+        told.append(("sync", os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))))
+        fsync(handle)
+
+    def unlinked(path: t.Any, **options: t.Any) -> None:
+        told.append(("unlink", os.path.basename(path)))
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "unlink", unlinked)
+    before = host.conf
+    host.guest(spec(state="absent"))
+    kept = host.state_dir / f"openvz-kept/{CTID}.conf"
+    assert kept.read_text() == before and stat.S_IMODE(kept.stat().st_mode) == 0o600
+    gone = told.index(("unlink", f"{CTID}.conf"))
+    assert {("sync", f".{CTID}.conf.partial"), ("sync", "openvz-kept")} <= set(told[:gone])
+    assert ("sync", "conf") in told[gone:]
 
 
 def test_disks_go_only_by_consent_also_those_that_were_kept(host: HostOS) -> None:
