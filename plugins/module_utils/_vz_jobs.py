@@ -29,6 +29,8 @@ def read_jobs(proc: pathlib.Path, mount_point: t.Callable[[str], pathlib.Path]) 
     commands = [words for words in map(_command, sorted(proc.glob("[0-9]*"))) if words]
 
     def job(ctid: str, uuid: str) -> str | None:
+        if not commands:  # nearly always: then no configuration is read for where the files would be
+            return None
         root = str(mount_point(ctid))
         names = (_job(words, ctid, uuid, root) for words in commands)
         return next((name for name in names if name is not None), None)
@@ -37,8 +39,7 @@ def read_jobs(proc: pathlib.Path, mount_point: t.Callable[[str], pathlib.Path]) 
 
 
 def _job(words: t.Sequence[str], ctid: str, uuid: str, root: str) -> str | None:
-    # Legacy vzmigrate is a script: its interpreter comes first.
-    names = [pathlib.PurePosixPath(word).name for word in words[:2]]
+    names = _names(words)
     if "vzmigrate" in names:
         return "vzmigrate" if ctid in words[1:] else None
     if names[0] == "tar" and root in words:
@@ -48,15 +49,19 @@ def _job(words: t.Sequence[str], ctid: str, uuid: str, root: str) -> str | None:
     return None
 
 
-_PROGRAMS = (b"vzmigrate", b"tar", b"ssh")
+def _names(words: t.Sequence[str]) -> list[str]:
+    """What the program may be called. Legacy vzmigrate is a script: its interpreter comes first."""
+    return [pathlib.PurePosixPath(word).name for word in words[:2]]
 
 
 def _command(directory: pathlib.Path) -> list[str]:
     """Of a process; nothing for one that is of no interest, runs inside a container, or ends meanwhile."""
     with contextlib.suppress(OSError):
-        line = (directory / "cmdline").read_bytes()
-        if any(name in line for name in _PROGRAMS) and not _inside(directory):
-            return [word.decode(errors="surrogateescape") for word in line.rstrip(b"\0").split(b"\0")]
+        line = (directory / "cmdline").read_bytes().rstrip(b"\0")
+        words = [word.decode(errors="surrogateescape") for word in line.split(b"\0")]
+        names = _names(words)
+        if ("vzmigrate" in names or names[0] in ("tar", "ssh")) and not _inside(directory):
+            return words
     return []
 
 
