@@ -15,6 +15,7 @@ from ._hostos import Acceleration
 from ._tombstone import Tombstones
 from ._vz_dialect import read_dialect
 from ._vz_ids import ctid_of
+from ._vz_jobs import Jobs, read_jobs
 from ._vz_observe import observe_all, observe_one
 from ._vz_paused import Paused
 from ._vz_plan import plan_guest, plan_removal
@@ -75,13 +76,21 @@ class OpenVzDriver(Driver):
         return {"vzctl": self.tools.dialect.version}
 
     def observe_all(self) -> Observation:
-        observation = observe_all(self.tools, self.options.conf_dir, self.paused)
+        observation = observe_all(self.tools, self.options.conf_dir, self.paused, self._jobs())
         self.world = World(self.tools, self.options, observation, self.tombstones.all(), self.paused)
         return observation
 
     def observe_one(self, uuid: str) -> Seen | None:
         """One guest as it is now; None if it is not there."""
-        return observe_one(self.tools, self.options.conf_dir, self.paused, ctid_of(uuid, self.tools.dialect))
+        ctid = ctid_of(uuid, self.tools.dialect)
+        return observe_one(self.tools, self.options.conf_dir, self.paused, ctid, self._jobs())
+
+    def job(self, ctid: str, uuid: str) -> str | None:
+        """What works on a container's move now, also where `vzlist` does not show the container."""
+        return self._jobs()(ctid, uuid)
+
+    def _jobs(self) -> Jobs:
+        return read_jobs(self.options.path("/proc"), self.options.mount_point)
 
     def leaving(self, uuids: t.Iterable[str]) -> None:
         """These guests are removed before anything else."""

@@ -30,6 +30,7 @@ from ._lock import hold
 from ._tombstone import MOVED, MOVING, Tombstone, refusal
 from ._vz_ids import ctid_of
 from ._vz_mark import describe
+from ._vz_move_settle import departures_of, settle
 from ._vz_new import mark_of
 from ._vz_run import Execute, Output, execute
 from ._vz_status import read_status
@@ -64,6 +65,28 @@ def ssh_options() -> list[str]:
         options += ["-i", f"{SSH_DIR}/id_ed25519", "-o", f"UserKnownHostsFile={SSH_DIR}/known_hosts"]
         options += ["-o", "StrictHostKeyChecking=yes"]
     return options
+
+
+@contextlib.contextmanager
+def nothing_changed() -> t.Iterator[None]:
+    """For what is only looked at: NotMoved for an error that is none of ours, because nothing was begun."""
+    try:
+        yield
+    except (Refused, NotMoved, Unsettled):
+        raise
+    except (DriverError, OSError) as error:
+        raise NotMoved(f"nothing was begun: {error}") from error
+
+
+@contextlib.contextmanager
+def uncertain(host: str) -> t.Iterator[None]:
+    """For the time in which both sides may have it: every error is Unsettled."""
+    try:
+        yield
+    except Unsettled:
+        raise
+    except (DriverError, OSError) as error:
+        raise Unsettled(f"whether it is on {host} is not certain: {error}. Run oscarv.virt.settle") from error
 
 
 class Far:
@@ -134,11 +157,12 @@ def run(
                     moves.append(result_of(request, "planned", text, changed=True, mode="cold", epoch_before=epoch))
                 else:
                     moves.append(done(request, move(driver, request, far)))
-            except Unsettled as error:
-                moves.append(result_of(request, "unknown", str(error), failed=True))
             except (DriverError, OSError) as error:
+                # Whatever is not proved to have left it alone is for settle to look at.
+                certain = isinstance(error, (Refused, NotMoved)) or (check and not isinstance(error, Unsettled))
                 refused = [str(error)] if isinstance(error, Refused) else []
-                moves.append(result_of(request, "aborted", str(error), failed=True, refused=refused))
+                outcome = "aborted" if certain else "unknown"
+                moves.append(result_of(request, outcome, str(error), failed=True, refused=refused))
     return summary(moves, settled, params["source"])
 
 
@@ -153,17 +177,23 @@ def check_move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
 
 
 def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
-    """The container here; Refused with what speaks against its move. Changes nothing."""
+    """The container here; Refused with what speaks against its move, Unsettled if it is not here. Changes nothing."""
     spec = request.spec
     if not driver.tools.dialect.legacy:
         raise Refused(f"capability cold_move is missing on this HostOS: {driver.capabilities()['cold_move'].reason}")
+    if request.move and departures_of(driver).aborted(spec.uuid) == request.move:
+        raise Refused("this move was aborted by oscarv.virt.settle meanwhile: plan again")
     stale = refusal(spec.epoch, driver.tombstones.get(spec.uuid))
     if stale:
         raise Refused(stale)
     driver.observe_all()
     seen = driver.observe_one(spec.uuid)
     if seen is None or seen.mark is None or seen.mark.uuid != spec.uuid:
-        raise Refused(f"no container of ours with uuid {spec.uuid} is on this HostOS: run oscarv.virt.settle")
+        # It may have moved already.
+        raise Unsettled(f"no container of ours with uuid {spec.uuid} is on this HostOS: run oscarv.virt.settle")
+    if seen.native.job:
+        job, ctid = seen.native.job, seen.native.ctid
+        raise Unsettled(f"{job} still works on container {ctid}: wait for its end, then run oscarv.virt.settle")
     if spec.epoch <= seen.mark.epoch:
         raise Refused(f"epoch {spec.epoch} is not newer than {seen.mark.epoch}, the container's: plan again")
     if request.hypervisor not in ("", driver.hypervisor, "lxc"):
@@ -189,7 +219,8 @@ def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
 def move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> MoveResult:
     """Driver.move. Raises Refused, NotMoved or Unsettled."""
     begin = time.monotonic()
-    seen = look(driver, request, far)
+    with nothing_changed():
+        seen = look(driver, request, far)
     if request.hypervisor == "lxc":
         from . import _vz_move_lxc  # it is built on this file
 
@@ -199,7 +230,9 @@ def move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> MoveResult:
     mark = seen.mark
     if mark is None:
         raise Refused("it lost its mark meanwhile")
-    driver.tombstones.write(Tombstone(spec.uuid, mark.epoch, MOVING, spec.name, request.target, request.move))
+    stone = Tombstone(spec.uuid, mark.epoch, MOVING, spec.name, request.target, request.move)
+    with uncertain(far.host):
+        driver.tombstones.write(stone)
     try:
         if ran:
             driver.tools.run(argv.stop(ctid), spec.name)
@@ -208,29 +241,32 @@ def move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> MoveResult:
             driver.tools.dialect, ctid, request.target_address, live=False, ssh=[" ".join(ssh_options())]
         )
         driver.tools.run(words, spec.name, timeout=request.timeout or 7200.0)
-    except DriverError as error:
+    except (DriverError, OSError) as error:
         _take_back(driver, request, far, seen, older, error)
-    here = _state_here(driver, ctid)
-    if here != "absent" or far.state(ctid) not in ("stopped", "mounted"):
-        raise Unsettled(
-            f"vzmigrate ended, but here it is {here} and on {far.host} {far.state(ctid)}: oscarv.virt.settle"
-        )
-    fresh = mark_of(spec, build_id=mark.build_id, host_key=mark.host_key)
-    fresh = dataclasses.replace(fresh, image=mark.image)
-    onboot = "yes" if spec.starts_with_host else "no"
+    with uncertain(far.host):
+        _prove(driver, far, ctid)
+        fresh = mark_of(spec, build_id=mark.build_id, host_key=mark.host_key)
+        fresh = dataclasses.replace(fresh, image=mark.image)
+        onboot = "yes" if spec.starts_with_host else "no"
+        words = ["vzctl", "set", ctid, "--description", describe(fresh, ctid), "--onboot", onboot, "--save"]
+        try:
+            far.good(words)
+        except DriverError as error:
+            raise Unsettled(f"it is on {far.host}, with its old epoch: {error}. Run oscarv.virt.settle") from error
+    problems = []
     try:
-        far.good(["vzctl", "set", ctid, "--description", describe(fresh, ctid), "--onboot", onboot, "--save"])
-    except DriverError as error:
-        raise Unsettled(f"it is on {far.host}, with its old epoch: {error}. Run oscarv.virt.settle") from error
-    driver.tombstones.write(Tombstone(spec.uuid, mark.epoch, MOVED, spec.name, request.target, request.move))
-    message = _start_there(far, ctid) if ran else ""
+        driver.tombstones.write(dataclasses.replace(stone, state=MOVED))
+    except OSError as error:  # the one of before holds as well
+        problems.append(f"its tombstone stays `moving`: {error}")
+    wrong = _start_there(far, ctid) if ran else ""
+    problems += [wrong] if wrong else []
     return MoveResult(
         guest=spec.name,
         moved=True,
-        state="running" if ran and not message else "stopped",
+        state="running" if ran and not wrong else "stopped",
         gone_from_source=True,
         seconds=round(time.monotonic() - begin, 3),
-        message=message,
+        message=f"is on {far.host} now, but: {'; '.join(problems)}" if problems else "",
         mode="cold",
     )
 
@@ -241,32 +277,59 @@ def _start_there(far: Far, ctid: str) -> str:
         far.good(argv.start(ctid))
         state = far.state(ctid)
     except DriverError as error:
-        return f"is on {far.host} now, but does not start: {error}"
-    return "" if state == "running" else f"is on {far.host} now, but {state} after its start"
+        return f"it does not start: {error}"
+    return "" if state == "running" else f"it is {state} after its start"
 
 
 def _state_here(driver: OpenVzDriver, ctid: str) -> str:
     return read_status(driver.tools.run(argv.status(ctid)).stdout).state
 
 
+def _prove(driver: OpenVzDriver, far: Far, ctid: str) -> None:
+    """Unsettled unless it is there and not here."""
+    here, there = _state_here(driver, ctid), far.state(ctid)
+    if here != "absent" or there not in ("stopped", "mounted"):
+        raise Unsettled(f"vzmigrate ended, but here it is {here} and on {far.host} {there}: oscarv.virt.settle")
+
+
 def _take_back(
-    driver: OpenVzDriver, request: MoveRequest, far: Far, seen: Seen, older: Tombstone | None, error: DriverError
+    driver: OpenVzDriver, request: MoveRequest, far: Far, seen: Seen, older: Tombstone | None, error: Exception
 ) -> t.NoReturn:
     """As it was, where it is certain that it has not left."""
-    spec, ctid = request.spec, ctid_of(request.spec.uuid, driver.tools.dialect)
-    here, there = _state_here(driver, ctid), far.state(ctid)
-    if here == "absent" or there != "absent":
+    ctid = ctid_of(request.spec.uuid, driver.tools.dialect)
+    try:
+        here, there = _state_here(driver, ctid), far.state(ctid)
+        job = driver.job(ctid, request.spec.uuid)
+    except (DriverError, OSError) as late:
         raise Unsettled(
-            f"{error}; here it is {here}, on {far.host} {there}: nothing was started. Run oscarv.virt.settle"
-        )
-    driver.tools.run(["vzctl", "set", ctid, "--onboot", "yes" if seen.autostart else "no", "--save"], spec.name)
-    if older is None:
-        driver.tombstones.remove(spec.uuid)
-    else:
-        driver.tombstones.write(older)
-    if seen.state == "running" and here != "running":
-        driver.tools.run(argv.start(ctid), spec.name)
-    raise NotMoved(f"not moved to {far.host}, it stays here ({seen.state}): {error}") from error
+            f"{error}; whether {far.host} has it is not certain ({late}): nothing was started. Run oscarv.virt.settle"
+        ) from error
+    if job or here == "absent" or there != "absent":
+        busy = f"{job} still works on container {ctid}; " if job else ""
+        raise Unsettled(
+            f"{error}; {busy}here it is {here}, on {far.host} {there}: nothing was started. Run oscarv.virt.settle"
+        ) from error
+    late_words = put_back(driver, request, seen, older, error)
+    raise NotMoved(f"not moved to {far.host}, it stays here ({seen.state}): {error}{late_words}") from error
+
+
+def put_back(driver: OpenVzDriver, request: MoveRequest, seen: Seen, older: Tombstone | None, error: Exception) -> str:
+    """As it was before a move that failed with `error`; what kept it from running again, in words."""
+    spec, ctid = request.spec, ctid_of(request.spec.uuid, driver.tools.dialect)
+    try:
+        driver.tools.run(["vzctl", "set", ctid, "--onboot", "yes" if seen.autostart else "no", "--save"], spec.name)
+        if older is None:
+            driver.tombstones.remove(spec.uuid)
+        else:
+            driver.tombstones.write(older)
+    except (DriverError, OSError) as late:
+        raise Unsettled(f"{error}; it is here, but not as it was: {late}. Run oscarv.virt.settle") from error
+    try:
+        if seen.state == "running" and _state_here(driver, ctid) != "running":
+            driver.tools.run(argv.start(ctid), spec.name)
+    except (DriverError, OSError) as late:
+        return f"; and it could not be started again: {late}"
+    return ""
 
 
 def _settled(driver: OpenVzDriver, action: Action, check: bool) -> dict[str, t.Any]:
@@ -277,26 +340,3 @@ def _settled(driver: OpenVzDriver, action: Action, check: bool) -> dict[str, t.A
     except (DriverError, OSError) as error:
         result.update(failed=True, msg=str(error))
     return result
-
-
-def settle(driver: OpenVzDriver, action: Action, check: bool) -> list[str]:
-    """One action of the ledger's settle. vzmigrate leaves no files behind that we would know of."""
-    stones, stone = driver.tombstones, driver.tombstones.get(action.uuid)
-    if action.action == "write_tombstone":
-        driver.observe_all()
-        if driver.observe_one(action.uuid) is not None:
-            raise action.error("it is here")
-        if stone is not None and stone.state == MOVED and stone.epoch >= action.epoch:
-            return []
-        if not check:
-            stones.write(Tombstone(action.uuid, action.epoch, MOVED, action.guest, move=action.move or ""))
-        return [f"tombstone moved, epoch {action.epoch}"]
-    if action.action in ("drop_tombstone", "forget"):
-        if stone is None:
-            return []
-        if not check:
-            stones.remove(action.uuid)
-        return ["drop tombstone"]
-    if action.action == "undefine":
-        raise action.error("a copy of a container is not removed by itself: look at it, then `vzctl destroy` it")
-    return []

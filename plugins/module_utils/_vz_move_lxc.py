@@ -18,7 +18,9 @@ What a crash leaves, oscarv.virt.settle finds: the target's own driver knows rec
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import functools
 import pathlib
 import time
 import typing as t
@@ -35,7 +37,8 @@ from ._paths import CONTAINER_DISK, disk_path
 from ._tombstone import MOVED, MOVING, Tombstone
 from ._vz_conf import number_of, read_conf
 from ._vz_ids import ctid_of
-from ._vz_move import Far, NotMoved, Refused, Unsettled
+from ._vz_jobs import RECEIVER
+from ._vz_move import Far, NotMoved, Refused, Unsettled, nothing_changed, put_back, uncertain
 from ._vz_status import read_status
 
 if t.TYPE_CHECKING:
@@ -149,20 +152,21 @@ def _used(driver: OpenVzDriver, seen: Seen) -> int:
 def move(driver: OpenVzDriver, request: MoveRequest, far: Far, seen: Seen) -> MoveResult:
     """Driver.move. Raises Refused, NotMoved or Unsettled."""
     begin = time.monotonic()
-    landing = look(driver, request, far, seen)
+    with nothing_changed():
+        landing = look(driver, request, far, seen)
     flight = _Flight(driver, request, far, seen, landing)
     message = flight.run()
     size = {"name": "root", "pool": request.spec.root.pool, "path": landing.path, "copied": True, "bytes": flight.used}
     return MoveResult(
         guest=request.spec.name,
         moved=True,
-        state="running" if flight.ran and not message else "stopped",
-        gone_from_source=True,
+        state="running" if flight.runs else "stopped",
+        gone_from_source=flight.gone,
         seconds=round(time.monotonic() - begin, 3),
         message=message,
         mode="cold",
         disks=(size,),
-        removed=(str(seen.native.private),),
+        removed=() if driver.options.path(seen.native.private).exists() else (str(seen.native.private),),
     )
 
 
@@ -174,6 +178,8 @@ class _Flight:
         self.spec = request.spec
         self.ctid = ctid_of(self.spec.uuid, driver.tools.dialect)
         self.ran = seen.state == "running"
+        self.runs = False  #: on the target, after its start there
+        self.gone = False  #: from here, as seen at the end
         self.older = driver.tombstones.get(self.spec.uuid)
         self.before = t.cast(Mark, seen.mark)
         self.used = 0
@@ -182,7 +188,8 @@ class _Flight:
 
     def run(self) -> str:
         """What went wrong after the proof; empty if nothing did."""
-        self._stone(MOVING)
+        with uncertain(self.far.host):
+            self._stone(MOVING)
         try:
             if self.ran:
                 self._here(argv.stop(self.ctid))
@@ -191,15 +198,21 @@ class _Flight:
             self._define()
         except (DriverError, OSError) as error:
             self._take_back(error)
-        self._prove()
-        self._stone(MOVED)
+        with uncertain(self.far.host):
+            self._prove()
         problems = []
-        for step in (self._destroy, self._accept, self._start if self.ran else None):
+        for step in (
+            functools.partial(self._stone, MOVED),
+            self._destroy,
+            self._accept,
+            self._start if self.ran else None,
+        ):
             try:
                 if step is not None:
                     step()
             except (DriverError, OSError) as error:
                 problems.append(str(error))
+        self._see_whether_gone(problems)
         return f"is on {self.far.host} now, but: {'; '.join(problems)}" if problems else ""
 
     def _stone(self, state: str) -> None:
@@ -223,7 +236,7 @@ class _Flight:
         )
         build = self.before.build_id
         system = str(uuid.UUID(build[:32])) if build else ""
-        there = ["bash", "-c", _RECEIVE, "receive", landing.path, str(landing.size), system]
+        there = ["bash", "-c", _RECEIVE, RECEIVER, landing.path, str(landing.size), system]
         there += [landing.receipt(request), receipt.to_bytes().decode()]
         self._here(["vzctl", "mount", self.ctid])
         try:
@@ -231,8 +244,11 @@ class _Flight:
             self.used = _used(self.driver, self.seen)
             here = ["tar", "--numeric-owner", "--xattrs", "--sparse", "--one-file-system", "-C", root, "-cf", "-", "."]
             self.far.send(here, there, request.timeout or 7200.0)
-        finally:
-            self._here(["vzctl", "umount", self.ctid])
+        except (DriverError, OSError):
+            with contextlib.suppress(DriverError, OSError):  # the first error is the one to tell
+                self._here(argv.umount(self.ctid))
+            raise
+        self._here(argv.umount(self.ctid))
 
     def _define(self) -> None:
         domain = _lxc_xml.domain(self.spec, disks={"root": self.landing.path}, mark=self.mark)
@@ -241,7 +257,7 @@ class _Flight:
 
     def _prove(self) -> None:
         """Unsettled unless the domain there is the one that was sent, and the container here is off."""
-        here = read_status(self._here(argv.status(self.ctid))).state
+        here = self._state()
         output = self.far.run([*_VIRSH, "dumpxml", "--inactive", self.spec.uuid])
         try:
             mark = read_mark(ET.fromstring(output.stdout)) if output.code == 0 else None
@@ -251,8 +267,27 @@ class _Flight:
             found = "not as it was sent" if output.code == 0 else f"not seen ({output.said.strip()[-200:]})"
             raise Unsettled(f"here it is {here}, on {self.far.host} {found}: run oscarv.virt.settle")
 
+    def _state(self) -> str:
+        return read_status(self._here(argv.status(self.ctid))).state
+
     def _destroy(self) -> None:
+        """A mounted one cannot be destroyed."""
+        if self._state() == "mounted":
+            self._here(argv.umount(self.ctid))
         self._here(argv.destroy(self.ctid))
+
+    def _see_whether_gone(self, problems: list[str]) -> None:
+        try:
+            state = self._state()
+        except (DriverError, OSError) as error:
+            problems.append(f"whether container {self.ctid} is still here is not known: {error}")
+            return
+        self.gone = state == "absent"
+        if not self.gone:
+            problems.append(
+                f"its old copy, container {self.ctid}, is still here ({state}) and kept off by its tombstone: when the"
+                f" reason is gone, `vzctl destroy {self.ctid}`"
+            )
 
     def _accept(self) -> None:
         """Everything was made durable there before the domain was defined."""
@@ -265,23 +300,26 @@ class _Flight:
         state = self.far.run([*_VIRSH, "domstate", self.spec.uuid]).stdout.strip()
         if state != "running":
             raise DriverError(f"it is {state or 'not seen'} after its start there")
+        self.runs = True
 
     def _take_back(self, error: Exception) -> t.NoReturn:
         """As it was, where it is certain that the target has no domain of it."""
-        spec, far = self.spec, self.far
-        listed = far.run([*_VIRSH, "list", "--all", "--uuid"])
-        if listed.code != 0 or spec.uuid in listed.stdout.split():
+        far, landing = self.far, self.landing
+        try:
+            listed = far.run([*_VIRSH, "list", "--all", "--uuid"])
+            unclear = listed.said.strip()[-200:] if listed.code else ""
+            there = listed.code != 0 or self.spec.uuid in listed.stdout.split()
+        except (DriverError, OSError) as late:
+            unclear, there = str(late), True
+        if there:
+            why = f" ({unclear})" if unclear else ""
             raise Unsettled(
-                f"{error}; whether {far.host} has it is not certain: nothing was started. Run oscarv.virt.settle"
+                f"{error}; whether {far.host} has it is not certain{why}: nothing was started. Run oscarv.virt.settle"
             ) from error
-        landing = self.landing
-        removed = far.run(["bash", "-c", _UNDO, "undo", landing.path, landing.receipt(self.request)])
-        self._here(["vzctl", "set", self.ctid, "--onboot", "yes" if self.seen.autostart else "no", "--save"])
-        if self.older is None:
-            self.driver.tombstones.remove(spec.uuid)
-        else:
-            self.driver.tombstones.write(self.older)
-        if self.ran and read_status(self._here(argv.status(self.ctid))).state != "running":
-            self._here(argv.start(self.ctid))
-        left = f"; files stay there below {landing.path}" if removed.code else ""
-        raise NotMoved(f"not moved to {far.host}, it stays here ({self.seen.state}): {error}{left}") from error
+        try:
+            left = far.run(["bash", "-c", _UNDO, "undo", landing.path, landing.receipt(self.request)]).code != 0
+        except (DriverError, OSError):
+            left = True
+        words = f"; files stay there below {landing.path}" if left else ""
+        words += put_back(self.driver, self.request, self.seen, self.older, error)
+        raise NotMoved(f"not moved to {far.host}, it stays here ({self.seen.state}): {error}{words}") from error

@@ -78,7 +78,7 @@ def plan_new(plan: Plan) -> None:
     _record(plan, spec.root.build_id)
     plan.add(Phase.DEFINE, "create", functools.partial(_create, plan, template))
     plan.add(Phase.DEFINE, "configure", functools.partial(configure, plan))
-    plan_seed(plan, private)
+    plan_seed(plan, private, spec.root.build_id)
 
 
 def _plan_return(plan: Plan, private: pathlib.Path, conf: pathlib.Path) -> None:
@@ -94,6 +94,8 @@ def _plan_return(plan: Plan, private: pathlib.Path, conf: pathlib.Path) -> None:
     plan.add(Phase.DEFINE, "bring back", functools.partial(bring_back, plan))
     mark = mark_of(plan.spec, build_id=kept.build_id, host_key=kept.host_key)
     plan.add(Phase.DEFINE, "configure", functools.partial(configure, plan, describe(mark, plan.ctid)))
+    if kept.host_key is None and not plan.spec.first_contact:  # its creation was interrupted before it was removed
+        plan_seed(plan, private, kept.build_id)
 
 
 def kept_mark(plan: Plan) -> Mark | None:
@@ -176,17 +178,20 @@ def configure(plan: Plan, description: str | None = None) -> None:
         plan.run(words)
 
 
-def plan_seed(plan: Plan, private: pathlib.Path) -> None:
-    """Before the first start. The host key enters the mark only when the seed with its private half lies there."""
+def plan_seed(plan: Plan, private: pathlib.Path, build_id: str | None) -> None:
+    """Before the first start. The host key enters the mark only when the seed with its private half lies there.
+
+    `build_id`: what the container was made of.
+    """
     spec = plan.spec
     if spec.seed is None:
         return
     content = {"hostname": spec.seed.hostname, "cloud_init": redacted(dict(spec.seed.cloud_init))}
     plan.difference.compare("seed", None, content)
-    plan.add(Phase.PREPARE, "write seed", functools.partial(_write_seed, plan, private))
+    plan.add(Phase.PREPARE, "write seed", functools.partial(_write_seed, plan, private, build_id))
 
 
-def _write_seed(plan: Plan, private: pathlib.Path) -> None:
+def _write_seed(plan: Plan, private: pathlib.Path, build_id: str | None) -> None:
     spec, options = plan.spec, plan.world.options
     place = options.seed_work / spec.uuid
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -205,7 +210,6 @@ def _write_seed(plan: Plan, private: pathlib.Path) -> None:
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
         with os.fdopen(handle, "w", encoding="utf-8") as stream:
             stream.write(text)
-    build_id = plan.mark.build_id if plan.seen else spec.root.build_id
     mark = mark_of(spec, build_id=build_id, host_key=key.public)
     plan.run(["vzctl", "set", plan.ctid, "--description", describe(mark, plan.ctid), "--save"])
 

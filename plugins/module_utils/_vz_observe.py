@@ -12,6 +12,7 @@ import typing as t
 from . import _vz_argv as argv
 from ._driver import Observation, Seen
 from ._vz_conf import PAGE, read_conf
+from ._vz_jobs import Jobs, no_jobs
 from ._vz_list import read_list
 from ._vz_mark import read_mark
 from ._vz_netif import read_netif
@@ -34,30 +35,30 @@ class Native:
     description: str | None
     layout: str | None
     uptime: float | None
-    job: str | None = None
+    job: str | None = None  #: what works on its move: vzmigrate | copy
 
     @property
     def active(self) -> bool:
         return self.status in ("running", "paused")
 
 
-def observe_all(tools: Tools, conf_dir: pathlib.Path, paused: Paused) -> Observation:
+def observe_all(tools: Tools, conf_dir: pathlib.Path, paused: Paused, jobs: Jobs = no_jobs) -> Observation:
     rows = read_list(tools.run(argv.list_all(tools.dialect)).stdout, tools.dialect)
-    everybody = [_seen(row, conf_dir, paused) for row in rows]
+    everybody = [_seen(row, conf_dir, paused, jobs) for row in rows]
     return Observation(
         guests={seen.uuid: seen for seen in everybody if seen.mark is not None},
         foreign=tuple(seen for seen in everybody if seen.mark is None),
     )
 
 
-def observe_one(tools: Tools, conf_dir: pathlib.Path, paused: Paused, ctid: str) -> Seen | None:
+def observe_one(tools: Tools, conf_dir: pathlib.Path, paused: Paused, ctid: str, jobs: Jobs = no_jobs) -> Seen | None:
     """One container as it is now; None if it is not there."""
     output = tools.run(argv.list_all(tools.dialect, ctid), good=(0, 1))
     rows = read_list(output.stdout, tools.dialect)
-    return next((_seen(row, conf_dir, paused) for row in rows if row["ctid"] == ctid), None)
+    return next((_seen(row, conf_dir, paused, jobs) for row in rows if row["ctid"] == ctid), None)
 
 
-def _seen(row: t.Mapping[str, t.Any], conf_dir: pathlib.Path, paused: Paused) -> Seen:
+def _seen(row: t.Mapping[str, t.Any], conf_dir: pathlib.Path, paused: Paused, jobs: Jobs) -> Seen:
     ctid = str(row["ctid"])
     conf = _conf(conf_dir, ctid)
     shape = configured(conf)
@@ -89,6 +90,7 @@ def _seen(row: t.Mapping[str, t.Any], conf_dir: pathlib.Path, paused: Paused) ->
             description=row["description"],
             layout=row["layout"],
             uptime=row["uptime"],
+            job=jobs(ctid, mark.uuid) if mark else None,
         ),
     )
 

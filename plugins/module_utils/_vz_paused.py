@@ -17,6 +17,8 @@ from ._files import remove, write_json
 _BOOT_ID = pathlib.Path("/proc/sys/kernel/random/boot_id")
 #: Seconds by which two readings of one start may differ.
 _SLACK = 10.0
+#: Seconds after the boot of the HostOS at which the container started.
+_BEGAN = "began"
 
 
 class Paused:
@@ -26,9 +28,9 @@ class Paused:
         self._directory = pathlib.Path(state_dir) / "openvz-paused"
 
     def note(self, ctid: str, uptime: float | None) -> None:
-        """`uptime`: seconds since the container started; None: not known."""
+        """`uptime`: seconds since the container started, read just now; None: not known."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_json(self._path(ctid), {"boot": _boot(), "started": _started(uptime)})
+        write_json(self._path(ctid), {"boot": _boot(), _BEGAN: _before(since_boot(), uptime)})
 
     def forget(self, ctid: str) -> None:
         if self._directory.is_dir():
@@ -38,18 +40,25 @@ class Paused:
         """Of a container that is said to run."""
         try:
             data = json.loads(self._path(ctid).read_text(encoding="utf-8"))
-            boot, then = data["boot"], data["started"]
+            boot = data["boot"]
+            # An earlier version wrote the time of the wall clock.
+            then, clock = (data[_BEGAN], since_boot()) if _BEGAN in data else (data["started"], time.time())
+            now = _before(clock, uptime)
+            return bool(boot == _boot()) and (then is None or now is None or abs(now - float(then)) < _SLACK)
         except (OSError, ValueError, KeyError, TypeError):
             return False
-        now = _started(uptime)
-        return boot == _boot() and (then is None or now is None or abs(now - then) < _SLACK)
 
     def _path(self, ctid: str) -> pathlib.Path:
         return self._directory / f"{ctid}.json"
 
 
-def _started(uptime: float | None) -> float | None:
-    return None if uptime is None else time.time() - uptime
+def since_boot() -> float:
+    """Seconds since the HostOS booted; nobody sets this clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def _before(clock: float, uptime: float | None) -> float | None:
+    return None if uptime is None else clock - uptime
 
 
 def _boot() -> str:

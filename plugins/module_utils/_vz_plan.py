@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import os
 import pathlib
 
 from . import _vz_argv as argv
 from ._difference import Difference
-from ._driver import Seen
+from ._driver import Seen, Unsupported
+from ._files import remove, whole
 from ._spec import DiskSpec, GuestSpec
 from ._tombstone import refusal
 from ._vz_argv import Settings
@@ -88,6 +88,7 @@ def _refuse_foreign(plan: Plan) -> None:
 
 def _compare(plan: Plan) -> None:
     spec, mark = plan.spec, plan.mark
+    _refuse_rebuild(plan)
     refuse_shrinking(spec, plan.native.shape)
     plan.build_outdated = spec.root.build_id is not None and mark.build_id != spec.root.build_id
     want = difference(plan.difference, plan.native.shape, wanted(spec, plan.world.options.tuning))
@@ -107,7 +108,17 @@ def _compare(plan: Plan) -> None:
         plan.difference.compare("seed", str(seed), None)
         plan.add(Phase.PREPARE, "delete seed", functools.partial(delete_seed, seed))
     elif mark.host_key is None and not spec.first_contact and not plan.native.active:
-        plan_seed(plan, private)  # its creation was interrupted
+        plan_seed(plan, private, mark.build_id)  # its creation was interrupted
+
+
+def _refuse_rebuild(plan: Plan) -> None:
+    """Consent (`recreate`) and need, as in the other drivers, but nobody to do it: no mark must call it done."""
+    spec, mark = plan.spec, plan.mark
+    if spec.recreate and spec.root.build_id and (mark.build_id != spec.root.build_id or mark.epoch < spec.epoch):
+        raise Unsupported(
+            f"guest {spec.name}: recreate: hypervisor openvz cannot rebuild (make the root disk anew; kvm, xen"
+            " and lxc have it): move it to a HostOS with lxc and rebuild it there"
+        )
 
 
 def _addresses(nics: tuple[dict[str, object], ...]) -> dict[str, object]:
@@ -168,8 +179,9 @@ def _unregister(plan: Plan) -> None:
     kept.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     conf = plan.world.options.conf_dir / f"{plan.ctid}.conf"
     names = conf.parent.parent / "names"
-    kept.write_bytes(conf.read_bytes())
+    with whole(kept, 0o600) as partial:  # the only copy, once the next lines are done
+        partial.write_bytes(conf.read_bytes())
     for name in names.iterdir() if names.is_dir() else ():
         if name.is_symlink() and pathlib.PurePosixPath(name.readlink()).name == conf.name:
             name.unlink()
-    os.unlink(conf)
+    remove(conf)

@@ -10,6 +10,7 @@ import functools
 from . import _vz_argv as argv
 from ._vz_codes import RUNNING
 from ._vz_errors import VzError
+from ._vz_observe import observe_one
 from ._vz_status import read_status
 from ._vz_world import Phase, Plan
 
@@ -67,13 +68,20 @@ def pause(plan: Plan) -> None:
     """The note first: should we be killed in between, a running container is called paused, and resuming it is safe."""
     legacy = not plan.world.tools.dialect.has_pause
     if legacy:
-        plan.world.paused.note(plan.ctid, plan.native.uptime if plan.seen else None)
+        plan.world.paused.note(plan.ctid, _uptime(plan))
     try:
         plan.run(argv.pause(plan.world.tools.dialect, plan.ctid))
     except VzError:
         plan.world.paused.forget(plan.ctid)
         raise
     _expect(plan, "pausing", "running" if legacy else "paused")
+
+
+def _uptime(plan: Plan) -> float | None:
+    """As it is now: the look at the whole HostOS may be long ago, or before its start."""
+    world = plan.world
+    seen = observe_one(world.tools, world.options.conf_dir, world.paused, plan.ctid)
+    return seen.native.uptime if seen else None
 
 
 def unpause(plan: Plan) -> None:

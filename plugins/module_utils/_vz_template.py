@@ -13,8 +13,8 @@ from __future__ import annotations
 import fcntl
 import os
 import pathlib
+import shutil
 import subprocess
-import tempfile
 
 from ._driver import DriverError
 from ._files import whole
@@ -24,6 +24,8 @@ from ._lxc_disk import root_of
 SUFFIX = ".tar.gz"
 #: A container has the HostOS's kernel, and a root that is mounted before its init runs.
 _WITHOUT = ("./boot/*", "./etc/fstab", "./lost+found")
+#: How the folders are called in which templates are made; an earlier version made names up after it.
+_PLACE = ".oscarv-"
 _PACK = """
 mount -t ext4 -o ro,noload,loop "$1" "$2" || exit 1
 archive=$3
@@ -37,10 +39,22 @@ def make(build: str, template: pathlib.Path, guest: str) -> None:
     template.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     with open(template.parent / ".oscarv.lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # several guests of one build are made at once
+        _sweep(template.parent)
         if template.exists():
             return
-        with tempfile.TemporaryDirectory(prefix=".oscarv-", dir=template.parent) as place:
-            _make(build, template, pathlib.Path(place), guest)
+        place = template.parent / f"{_PLACE}{template.name}"
+        place.mkdir(mode=0o700)
+        try:
+            _make(build, template, place, guest)
+        finally:
+            _sweep(template.parent)
+
+
+def _sweep(cache: pathlib.Path) -> None:
+    """What was killed leaves a whole root disk. Nobody works in these folders while we have the lock."""
+    for left in cache.glob(f"{_PLACE}*"):
+        if left.is_dir() and not left.is_symlink():
+            shutil.rmtree(left)
 
 
 def _make(build: str, template: pathlib.Path, place: pathlib.Path, guest: str) -> None:

@@ -16,6 +16,9 @@ from ._model import Cluster, Guest
 from ._plan import Stays
 from ._words import counted, listing, natural, percent
 
+#: Whose drivers refuse it: to know it before anything is recorded.
+_CANNOT_REBUILD = ("openvz",)
+
 
 @dataclasses.dataclass(frozen=True)
 class Wishes:
@@ -212,6 +215,12 @@ class Register:
             elif row.host is None or name in self.stays or name in self.lost:
                 reason = self.stays[name].reason if name in self.stays else "it has no HostOS yet"
                 self.errors.append(f"rebuild: guest {name}: {reason}")
+            elif self.cluster.hosts[row.host].hypervisor in _CANNOT_REBUILD:
+                self.errors.append(
+                    f"rebuild: guest {name}: its HostOS {row.host} has {self.cluster.hosts[row.host].hypervisor}, whose"
+                    " guests cannot be rebuilt (kvm, xen and lxc have it): move it to a HostOS with lxc and rebuild it"
+                    " there"
+                )
             else:
                 self.recreate.add(name)
                 epoch = self.state.next_epoch(row.uuid)

@@ -41,3 +41,11 @@ def test_nobody_is_sent_to_another_hypervisor_unasked(world: World) -> None:
     found = plan(world, "evacuate", "node1")
     assert found.moves == ()
     assert "the guest may run on hosts" in (found.stays[0].rejected or {})["xen1"]
+
+
+def test_a_guest_on_openvz_is_not_said_to_be_rebuilt(world: World) -> None:
+    world.data["partitions"]["hosts"]["hypervisor"] = "openvz"
+    world.run()
+    world.boot()
+    text = world.refuse(rebuild=["wn1"], confirm="test")
+    assert f"rebuild: guest wn1: its HostOS {world.row('wn1').host} has openvz" in text and "kvm, xen and lxc" in text

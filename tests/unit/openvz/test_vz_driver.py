@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import stat
 import typing as t
@@ -134,6 +135,21 @@ def test_a_new_epoch_reaches_the_mark_and_keeps_the_host_key(host: HostOS) -> No
     assert (before.epoch, after.epoch) == (1, 2) and before.host_key == after.host_key
 
 
+def test_a_rebuild_is_refused_and_not_called_done(host: HostOS) -> None:
+    host.guest(spec())
+    before = host.tree()
+    for wish in (
+        spec(epoch=2, recreate=True),
+        spec(recreate=True, disks=[{**spec()["disks"][0], "build_id": "cd" * 32}]),
+    ):
+        (outcome,) = host.guest(wish).outcomes
+        assert outcome.error is not None and outcome.error.startswith("guest wn001: recreate: "), outcome.error
+        assert "cannot rebuild" in outcome.error and "kvm, xen and lxc have it" in outcome.error
+        assert host.tree() == before
+    (again,) = host.guest(spec(recreate=True)).outcomes
+    assert (again.error, again.changed) == (None, False)
+
+
 def test_nics_are_replaced_and_removed_by_name(host: HostOS) -> None:
     host.guest(spec())
     nic = {**plain()["nics"][0], "bridge": "br7"}
@@ -160,6 +176,60 @@ def test_power(host: HostOS) -> None:
     assert not host.thrice(spec(state="present")).changed
 
 
+class Clock:
+    """Of a HostOS whose only container started 100 s after the boot; the double knows no uptime."""
+
+    def __init__(self, host: HostOS, monkeypatch: pytest.MonkeyPatch) -> None:
+        from ansible_collections.oscarv.virt.plugins.module_utils import _vz_paused
+
+        self.now, self.wall, self.began = 200.0, 0.0, 100.0
+        monkeypatch.setattr(_vz_paused, "since_boot", lambda: self.now, raising=False)
+        monkeypatch.setattr(_vz_paused.time, "time", lambda: 1e9 + self.now + self.wall)
+        self.execute = host.execute
+        monkeypatch.setattr(host, "execute", self.told)
+
+    def told(self, argv: t.Sequence[str], timeout: float) -> t.Any:
+        output = self.execute(argv, timeout)
+        text = output.stdout.replace('"uptime": 0.000', f'"uptime": {self.now - self.began:.3f}')
+        return type(output)(output.code, text, output.stderr)
+
+
+def test_a_pause_is_recognised_however_late_it_came_and_whatever_the_clock_says(
+    host: HostOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = Clock(host, monkeypatch)
+    host.guest(spec())
+    driver = host.driver()
+    change = driver.plan(GuestSpec.from_plain(spec(state="paused")), driver.observe_all().guests[UUID])
+    clock.now += 60  # other guests come first
+    driver.apply(change)
+    assert host.state == "paused"
+    clock.now, clock.wall = clock.now + 1000, 3600.0
+    assert host.state == "paused"
+    clock.began = clock.now - 1  # somebody has restarted it
+    assert host.state == "running"
+
+
+def test_a_note_of_an_earlier_version_is_read_and_a_broken_one_does_no_harm(
+    host: HostOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock(host, monkeypatch)
+    host.guest(spec())
+    boot = pathlib.Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    note = host.state_dir / f"openvz-paused/{CTID}.json"
+    note.parent.mkdir()
+    for text, state in (
+        (f'{{"boot": "{boot}", "started": {1e9 + 100}}}', "paused"),
+        (f'{{"boot": "{boot}", "started": {1e9 + 150}}}', "running"),
+        (f'{{"boot": "{boot}", "started": null}}', "paused"),
+        (f'{{"boot": "{boot}", "began": "x"}}', "running"),
+        (f'{{"boot": "{boot}"}}', "running"),
+        ("[]", "running"),
+    ):
+        note.write_text(text)
+        assert host.state == state, text
+
+
 def test_absent_keeps_the_data_and_the_guest_comes_back_as_it_was(host: HostOS) -> None:
     host.guest(spec())
     key = host.driver().observe_all().guests[UUID].mark
@@ -174,6 +244,45 @@ def test_absent_keeps_the_data_and_the_guest_comes_back_as_it_was(host: HostOS) 
     assert key is not None and mark is not None
     assert (mark.host_key, mark.epoch) == (key.host_key, 2)
     assert host.node.good("vzctl", "status", "wn001").endswith("running\n")
+
+
+def test_one_that_was_removed_before_its_seed_was_written_gets_it_when_it_comes_back(host: HostOS) -> None:
+    host.node.fault("set 46 1")
+    (broken,) = host.guest(spec()).outcomes
+    assert broken.taken == ("create",)
+    host.thrice(spec(state="absent"))
+    newer = [{**spec()["disks"][0], "build_id": "cd" * 32}]
+    back = host.thrice(spec(epoch=2, disks=newer))
+    assert back.steps == ["bring back", "configure", "write seed", "start"]
+    mark = host.driver().observe_all().guests[UUID].mark
+    assert mark is not None and (mark.epoch, mark.build_id) == (2, BUILD), "what it was made of, not what is newest"
+    assert mark.host_key and mark.host_key in (host.private / "var/lib/cloud/seed/nocloud/user-data").read_text()
+
+
+def test_what_is_kept_of_a_removed_guest_is_durable_before_the_rest_goes(
+    host: HostOS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    host.guest(spec(state="stopped"))
+    told: list[tuple[str, str]] = []
+    fsync, unlink = os.fsync, os.unlink
+
+    def synced(handle: int) -> None:
+        told.append(("sync", os.path.basename(os.readlink(f"/proc/self/fd/{handle}"))))
+        fsync(handle)
+
+    def unlinked(path: t.Any, **options: t.Any) -> None:
+        told.append(("unlink", os.path.basename(path)))
+        unlink(path, **options)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "unlink", unlinked)
+    before = host.conf
+    host.guest(spec(state="absent"))
+    kept = host.state_dir / f"openvz-kept/{CTID}.conf"
+    assert kept.read_text() == before and stat.S_IMODE(kept.stat().st_mode) == 0o600
+    gone = told.index(("unlink", f"{CTID}.conf"))
+    assert {("sync", f".{CTID}.conf.partial"), ("sync", "openvz-kept")} <= set(told[:gone])
+    assert ("sync", "conf") in told[gone:]
 
 
 def test_disks_go_only_by_consent_also_those_that_were_kept(host: HostOS) -> None:

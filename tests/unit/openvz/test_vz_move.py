@@ -179,17 +179,221 @@ def test_a_target_that_falls_silent_leaves_it_unsettled(pair: Pair) -> None:
     assert stone is not None and stone.state == MOVING, "nothing is started here before somebody looked"
 
 
-def test_settling(pair: Pair) -> None:
-    def act(name: str, *, check: bool = False) -> list[str]:
-        return _vz_move.settle(pair.driver(), Action(name, UUID, "wn001", 1, "demo", "m1"), check)
+def act(pair: Pair, name: str, *, check: bool = False, epoch: int = 1, move: str | None = "m1") -> list[str]:
+    return _vz_move.settle(pair.driver(), Action(name, UUID, "wn001", epoch, "demo", move), check)
 
-    assert act("write_tombstone", check=True) == ["tombstone moved, epoch 1"]
+
+def test_settling(pair: Pair) -> None:
+    assert act(pair, "write_tombstone", check=True) == ["tombstone moved, epoch 1"]
     assert pair.driver().tombstones.get(UUID) is None
-    assert act("write_tombstone") and not act("write_tombstone")
-    assert act("accept") == act("remove_leftovers") == []
-    assert act("drop_tombstone") == ["drop tombstone"] and not act("drop_tombstone")
-    with pytest.raises(DriverError, match="vzctl destroy"):
-        act("undefine")
+    assert act(pair, "write_tombstone") and not act(pair, "write_tombstone")
+    assert act(pair, "accept") == act(pair, "remove_leftovers") == []
+    with pytest.raises(DriverError, match=f"container {CTID} is not here; somebody has moved it meanwhile"):
+        act(pair, "drop_tombstone")
+    assert act(pair, "forget", check=True) == act(pair, "forget") == ["forget the guest, epoch 1"]
+    assert not act(pair, "forget") and pair.driver().tombstones.get(UUID) is None
+    assert act(pair, "undefine") == []
     pair.up()
-    with pytest.raises(DriverError, match="it is here"):
-        act("write_tombstone")
+    with pytest.raises(DriverError, match=f"container {CTID} is a copy of it.*`vzctl destroy {CTID}`"):
+        act(pair, "undefine")
+    with pytest.raises(DriverError, match=f"container {CTID} runs here.*`vzctl stop {CTID}`"):
+        act(pair, "write_tombstone")
+
+
+def test_a_stopped_copy_that_a_move_left_behind_is_called_gone_and_kept_off(pair: Pair) -> None:
+    pair.up(epoch=2)
+    pair.source.good("vzctl", "stop", CTID)
+    with pytest.raises(DriverError, match=f"container {CTID} is here with epoch 2, and what left had epoch 1"):
+        act(pair, "write_tombstone")
+    done = [f"container {CTID} does not start with its HostOS", "tombstone moved, epoch 2"]
+    assert act(pair, "write_tombstone", epoch=2, check=True) == done
+    seen, stone = pair.driver().observe_one(UUID), pair.driver().tombstones.get(UUID)
+    assert seen is not None and seen.autostart and stone is None
+    assert act(pair, "write_tombstone", epoch=2) == done and act(pair, "write_tombstone", epoch=2) == []
+    seen, stone = pair.driver().observe_one(UUID), pair.driver().tombstones.get(UUID)
+    assert seen is not None and not seen.autostart
+    assert stone is not None and (stone.state, stone.epoch, stone.move) == (MOVED, 2, "m1")
+
+
+def test_the_tombstone_of_a_move_keeps_its_words_and_a_foreign_container_is_no_copy(pair: Pair) -> None:
+    pair.driver().tombstones.write(Tombstone(UUID, 1, MOVING, "wn001", "node02", "m0"))
+    assert act(pair, "write_tombstone")
+    assert pair.driver().tombstones.get(UUID) == Tombstone(UUID, 1, MOVED, "wn001", "node02", "m0")
+    pair.source.good("vzctl", "create", CTID, "--ostemplate", "tiny-1.0-x86_64")
+    with pytest.raises(DriverError, match=f"container {CTID} is here with none of our marks"):
+        act(pair, "write_tombstone")
+
+
+def test_a_move_that_settle_aborted_is_not_made_by_a_late_module(pair: Pair) -> None:
+    pair.up()
+    before = sorted(pair.tmp_path.rglob("state-source/departures/*"))
+    assert act(pair, "drop_tombstone", check=True) == ["forget the move, epoch 1"]
+    assert sorted(pair.tmp_path.rglob("state-source/departures/*")) == before
+    assert act(pair, "drop_tombstone") == ["forget the move, epoch 1"] and not act(pair, "drop_tombstone")
+    with pytest.raises(_vz_move.Refused, match="aborted by oscarv.virt.settle meanwhile"):
+        pair.move()
+    assert pair.states() == ("running", "absent") and pair.driver().tombstones.get(UUID) is None
+    with pytest.raises(DriverError, match=f"a copy of it is here, container {CTID}"):
+        act(pair, "forget")
+    assert pair.move(move="m2").moved
+
+
+def test_an_aborted_move_of_which_only_the_tombstone_is_left_stays_aborted(pair: Pair) -> None:
+    pair.driver().tombstones.write(Tombstone(UUID, 1, MOVING, "wn001", "node02", "m1"))
+    assert act(pair, "drop_tombstone") and not act(pair, "drop_tombstone")
+    assert pair.driver().tombstones.get(UUID) is not None, "nobody knows where it is: only a newer epoch comes up here"
+    pair.up(epoch=2)
+    assert act(pair, "drop_tombstone", epoch=2, move=None) and pair.driver().tombstones.get(UUID) is None
+
+
+# -- what still works on a move ----------------------------------------------------------------------------------------
+
+
+def process(node: Node, number: int, *words: str, status: str = "Name: x\nenvID:\t0\n") -> pathlib.Path:
+    directory = node.root / f"proc/{number}"
+    directory.mkdir()
+    (directory / "cmdline").write_bytes(b"".join(word.encode() + b"\0" for word in words))
+    (directory / "status").write_text(status)
+    return directory
+
+
+def test_what_a_killed_module_left_running_is_seen_and_waited_for(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ansible_collections.oscarv.virt.plugins.module_utils._report import seen_plain
+
+    def jobs() -> list[str]:
+        found = seen_plain(pair.driver().observe_all().guests[UUID])["jobs"]
+        one = pair.driver().observe_one(UUID)
+        assert one is not None and found == ([one.native.job] if one.native.job else [])
+        return t.cast("list[str]", found)
+
+    pair.up()
+    source, root = pair.source, str(pair.source.root / f"vz/root/{CTID}")
+    (source.root / "proc/7").mkdir()  # it ended meanwhile
+    process(source, 8)
+    process(source, 9, "/bin/sh", "/usr/sbin/vzmigrate", "-r", "yes", "10.0.0.2", "101")
+    process(source, 10, "vzmigrate", "-r", "yes", "10.0.0.2", CTID, status="Name: x\nenvID:\t101\n")
+    process(source, 11, "tar", "-C", "/elsewhere", "-cf", "-", ".")
+    process(source, 12, "grep", CTID, "vzmigrate")
+    assert jobs() == []
+    for words, job in (
+        (["/bin/bash", "/usr/sbin/vzmigrate", "-r", "yes", "10.0.0.2", CTID], "vzmigrate"),
+        (["vzmigrate", "-r", "yes", "10.0.0.2", CTID], "vzmigrate"),
+        (["tar", "--numeric-owner", "-C", root, "-cf", "-", "."], "copy"),
+        (["ssh", "-o", "BatchMode=yes", "root@10.0.0.2", f"bash -c x receive /a '{{uuid: {UUID}}}'"], "copy"),
+    ):
+        directory = process(source, 13, *words)
+        assert jobs() == [job]
+        result = run(pair, monkeypatch)
+        assert result["outcome"] == "unknown" and f"{job} still works on container {CTID}" in result["msg"]
+        with pytest.raises(DriverError, match=f"{job} still works on container {CTID}: wait"):
+            act(pair, "drop_tombstone")
+        directory.rename(source.root / "gone")
+        for path in (source.root / "gone").iterdir():
+            path.unlink()
+        (source.root / "gone").rmdir()
+    assert pair.states() == ("running", "absent") and pair.driver().tombstones.get(UUID) is None
+
+
+def test_a_copy_that_outlives_a_failed_move_leaves_it_unsettled(pair: Pair) -> None:
+    pair.up()
+    pair.source.fault("migrate 6 1")
+    execute = pair.source.execute
+
+    def lives_on(argv: t.Sequence[str], timeout: float) -> t.Any:
+        if argv[0] == "vzmigrate":
+            process(pair.source, 13, *argv)
+        return execute(argv, timeout)
+
+    pair.source.execute = lives_on  # type: ignore[method-assign]
+    with pytest.raises(_vz_move.Unsettled, match=f"vzmigrate still works on container {CTID}"):
+        pair.move()
+    assert pair.states() == ("stopped", "absent"), "it is not started under the hands of who copies it"
+
+
+# -- what is said of a move that failed --------------------------------------------------------------------------------
+
+
+def run(pair: Pair, monkeypatch: pytest.MonkeyPatch, *, check: bool = False, **changes: t.Any) -> dict[str, t.Any]:
+    """The result of one move, as the module gives it."""
+    from ansible_collections.oscarv.virt.plugins.module_utils import _hypervisor
+
+    monkeypatch.setattr(_hypervisor, "open_driver", lambda _params: pair.driver())
+    monkeypatch.setattr(_vz_move, "Far", lambda _host, _address: pair.far)
+    params = {"state_dir": str(pair.tmp_path / "state-source"), "lock_timeout": 5.0, "source": "node01"}
+    request = MoveRequest(GuestSpec.from_plain(spec(epoch=2)), "node02", "10.0.0.2", "cold", move="m1")
+    (result,) = _vz_move.run(params, [dataclasses.replace(request, **changes)], [], check=check)["moves"]
+    return t.cast("dict[str, t.Any]", result)
+
+
+def breaks(pair: Pair, monkeypatch: pytest.MonkeyPatch, verb: str, after: str) -> None:
+    """Here `verb` fails once `after` was run here."""
+    execute = pair.source.execute
+    seen: list[str] = []
+
+    def told(argv: t.Sequence[str], timeout: float) -> t.Any:
+        if after in seen and verb in argv:
+            return Output(41, "", f"{verb} was ordered to fail")
+        seen.extend(argv)
+        return execute(argv, timeout)
+
+    monkeypatch.setattr(pair.source, "execute", told)
+
+
+def test_an_error_before_anything_was_begun_leaves_it_here_for_certain(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.up()
+    breaks(pair, monkeypatch, "-a", after="--version")
+    result = run(pair, monkeypatch)
+    assert (result["outcome"], result["refused"]) == ("aborted", []) and "nothing was begun" in result["msg"]
+    assert pair.driver().tombstones.get(UUID) is None
+
+
+def test_an_error_after_vzmigrate_is_not_called_aborted(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.up()
+    breaks(pair, monkeypatch, "status", after="vzmigrate")
+    result = run(pair, monkeypatch)
+    assert (result["outcome"], result["failed"]) == ("unknown", True), result["msg"]
+    assert "whether it is on node02 is not certain" in result["msg"] and "oscarv.virt.settle" in result["msg"]
+
+
+def test_a_tombstone_that_cannot_be_written_undoes_no_move(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ansible_collections.oscarv.virt.plugins.module_utils._tombstone import Tombstones
+
+    pair.up()
+    write = Tombstones.write
+
+    def full(self: Tombstones, stone: Tombstone) -> None:
+        if stone.state == MOVED:
+            raise OSError("no space left")
+        write(self, stone)
+
+    monkeypatch.setattr(Tombstones, "write", full)
+    result = run(pair, monkeypatch)
+    assert (result["outcome"], result["state"]) == ("committed", "running") and "no space left" in result["msg"]
+    assert pair.states() == ("absent", "running")
+
+
+@pytest.mark.parametrize("verb", ["status", "--onboot"])
+def test_a_failure_while_taking_back_hides_no_error(pair: Pair, monkeypatch: pytest.MonkeyPatch, verb: str) -> None:
+    pair.up()
+    pair.source.fault("migrate 6 1")
+    breaks(pair, monkeypatch, verb, after="vzmigrate")
+    result = run(pair, monkeypatch)
+    assert result["outcome"] == "unknown" and "vzmigrate" in result["msg"] and f"{verb} was ordered" in result["msg"]
+    stone = pair.driver().tombstones.get(UUID)
+    assert stone is not None and stone.state == MOVING
+
+
+def test_one_that_is_not_here_may_have_moved_already(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.up()
+    assert run(pair, monkeypatch)["outcome"] == "committed"
+    assert run(pair, monkeypatch)["outcome"] == "unknown"
+    assert run(pair, monkeypatch, check=True)["outcome"] == "unknown"
+
+
+def test_a_refusal_is_one_in_check_mode_and_out_of_it(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
+    pair.up()
+    for check in (True, False):
+        result = run(pair, monkeypatch, check=check, mode="live")
+        assert result["outcome"] == "aborted" and result["refused"]

@@ -24,7 +24,7 @@ from ansible_collections.oscarv.virt.plugins.module_utils._reconcile import Wish
 from ansible_collections.oscarv.virt.plugins.module_utils._spec import GuestSpec
 from ansible_collections.oscarv.virt.plugins.module_utils._tombstone import MOVED, MOVING
 from ansible_collections.oscarv.virt.plugins.module_utils._vz_ids import device_of
-from ansible_collections.oscarv.virt.plugins.module_utils._vz_run import execute
+from ansible_collections.oscarv.virt.plugins.module_utils._vz_run import Output, execute
 from vz_node import Node
 from vz_plain import MIB, UUID, plain
 
@@ -309,3 +309,90 @@ def test_the_domain_is_sent_as_it_is(move: Move) -> None:
 def test_a_copy_fails_with_either_side(move: Move, here: str, there: str, seconds: float, named: str) -> None:
     with pytest.raises(DriverError, match=named):
         _vz_move.Far("node02", "10.0.0.2").send(["sh", "-c", here], ["sh", "-c", there], seconds)
+
+
+def test_an_error_of_the_proof_is_unsettled(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ansible_collections.oscarv.virt.plugins.module_utils import _vz_move_lxc
+
+    def broken(*_arguments: object) -> t.NoReturn:
+        raise DriverError("this was ordered to fail")
+
+    move.up()
+    monkeypatch.setattr(_vz_move_lxc, "read_status", broken)
+    with pytest.raises(_vz_move.Unsettled, match="this was ordered to fail.*oscarv.virt.settle"):
+        move.go()
+    assert move.stone.state == MOVING
+
+
+def test_an_error_while_taking_back_does_not_hide_the_first(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    move.up()
+    move.far.order("broken")
+    inner = move._execute
+
+    def execute_(words: t.Sequence[str], timeout: float) -> t.Any:
+        return Output(41, "", "no yes") if list(words[-2:]) == ["yes", "--save"] else inner(words, timeout)
+
+    monkeypatch.setattr(move, "_execute", execute_)
+    with pytest.raises(_vz_move.Unsettled, match="copying to node02 failed.*not as it was.*no yes"):
+        move.go()
+    assert move.stone.state == MOVING
+
+
+def test_a_tombstone_that_cannot_be_written_is_told_and_undoes_nothing(
+    move: Move, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ansible_collections.oscarv.virt.plugins.module_utils._tombstone import Tombstones
+
+    move.up()
+    write = Tombstones.write
+
+    def full(self: Tombstones, stone: t.Any) -> None:
+        if stone.state == MOVED:
+            raise OSError("no space left")
+        write(self, stone)
+
+    monkeypatch.setattr(Tombstones, "write", full)
+    result = move.go()
+    assert (result.moved, "no space left" in result.message) == (True, True)
+
+
+def test_a_copy_that_cannot_be_destroyed_is_not_called_gone(move: Move) -> None:
+    move.up()
+    move.node.fault("destroy 41 1")
+    result = move.go()
+    assert (result.moved, result.state, result.gone_from_source, result.removed) == (True, "running", False, ())
+    assert f"its old copy, container {CTID}, is still here (stopped)" in result.message
+    assert f"`vzctl destroy {CTID}`" in result.message and "code 41" in result.message
+    assert (move.state, move.stone.state, move.stone.epoch) == ("stopped", MOVED, 1)
+    (stale,) = reconcile(move.driver(), Wish("demo", [spec()]), check=False).outcomes
+    assert stale.error is not None and "moved away" in stale.error and move.state == "stopped"
+
+
+def test_one_that_is_mounted_at_the_end_is_unmounted_and_destroyed(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ansible_collections.oscarv.virt.plugins.module_utils import _vz_move_lxc
+
+    move.up()
+    prove = _vz_move_lxc._Flight._prove
+
+    def looked_into(flight: t.Any) -> None:
+        prove(flight)
+        move.node.good("vzctl", "mount", CTID)
+
+    monkeypatch.setattr(_vz_move_lxc._Flight, "_prove", looked_into)
+    result = move.go()
+    assert (result.message, result.gone_from_source, move.state) == ("", True, "absent")
+    assert result.removed == (f"/vz/private/{CTID}",) and not (move.node.root / f"vz/private/{CTID}").exists()
+
+
+def test_a_failed_umount_does_not_hide_why_the_copy_failed(move: Move, monkeypatch: pytest.MonkeyPatch) -> None:
+    move.up()
+    move.far.order("broken")
+    inner = move._execute
+
+    def execute_(words: t.Sequence[str], timeout: float) -> t.Any:
+        return Output(41, "", "busy") if "umount" in words else inner(words, timeout)
+
+    monkeypatch.setattr(move, "_execute", execute_)
+    with pytest.raises(_vz_move.NotMoved, match="copying to node02 failed"):
+        move.go()
+    assert (move.state, move.stone) == ("running", None)
