@@ -1,7 +1,7 @@
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whom nodes of role hostos_openvz let in and know: Ansible runs the role's tasks here, in a folder for each machine."""
+"""Whom nodes of role hostos_openvz let in and know: Ansible runs its tasks here, in a folder for each machine."""
 
 from __future__ import annotations
 
