@@ -22,6 +22,12 @@ import typing as t
 #: What OpenVZ's kernels are called: 2.6.32-042stab145.3, 3.10.0-1160.105.1.vz7.214.3.
 KERNEL = re.compile(r"stab|\bvz\d|\.vz")
 
+#: A line of vz.conf, in the shell's syntax.
+TEMPLATE = re.compile(
+    r"""^\s*(?:export\s+)?TEMPLATE=(?:"([^"]*)"|'([^']*)'|([^\s"'#]*))\s*(?:#.*)?$""",
+    re.MULTILINE,
+)
+
 
 def output(*command: str) -> str | None:
     """What a command says; None if it is not installed, fails, or hangs."""
@@ -50,10 +56,17 @@ def containers(text: str | None) -> int | None:
     return len(listed) if isinstance(listed, list) else None
 
 
+def caches(text: str) -> list[str]:
+    """Where vz.conf's templates are, or were before somebody wrote a further line: the driver made its own there."""
+    found = [double or single or bare for double, single, bare in TEMPLATE.findall(text)]
+    return list(dict.fromkeys(f"{folder}/cache" for folder in [*found, "/vz/template"] if folder.startswith("/")))
+
+
 def main() -> None:
     wish = json.loads(sys.argv[1])
     proc = pathlib.Path(wish["proc"])
     conf = pathlib.Path(wish["conf"])
+    text = conf.read_text(encoding="utf-8", errors="replace") if conf.is_file() else ""
     answer: dict[str, t.Any] = {
         "architecture": platform.machine(),
         "kernel": platform.release(),
@@ -64,7 +77,8 @@ def main() -> None:
         "vzctl": version(output("vzctl", "--version")),
         "containers": containers(output("vzlist", "-a", "-j", "-o", "ctid,status")),
         "conf": conf.is_file(),
-        "block": conf.is_file() and wish["marker"] in conf.read_text(encoding="utf-8", errors="replace"),
+        "block": wish["marker"] in text,
+        "caches": caches(text),
         "converted": pathlib.Path("/etc/virtuozzo-release").exists() or pathlib.Path("/etc/openvz-release").exists(),
     }
     sys.stdout.write(json.dumps(answer))

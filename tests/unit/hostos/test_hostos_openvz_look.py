@@ -47,6 +47,20 @@ def test_versions_and_lists_are_read_strictly(look: t.Any) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "caches"),
+    [
+        ("", ["/vz/template/cache"]),
+        ("TEMPLATE=/vz/template\n", ["/vz/template/cache"]),
+        ("export TEMPLATE='/a b' # ours\n", ["/a b/cache", "/vz/template/cache"]),
+        ('TEMPLATE=/a\n#TEMPLATE=/no\nXTEMPLATE=/no\nTEMPLATE="/b"\n', ["/a/cache", "/b/cache", "/vz/template/cache"]),
+        ("TEMPLATE=\nTEMPLATE=relative\n", ["/vz/template/cache"]),
+    ],
+)
+def test_templates_are_where_vz_conf_says_or_said(look: t.Any, text: str, caches: list[str]) -> None:
+    assert look.caches(text) == caches
+
+
+@pytest.mark.parametrize(
     ("folders", "node", "guest"), [((), False, False), (("vz",), True, True), (("vz", "bc"), True, False)]
 )
 def test_a_container_is_told_from_a_node(
