@@ -19,6 +19,7 @@ import yaml
 TOP = pathlib.Path(__file__).resolve().parents[3]
 NODES = ("n1", "n2", "n3")
 LXC = ("l1", "l2")
+Vars = dict[str, t.Any]
 #: An address that is none of the names, as the inventory would have it.
 ADDRESS = {name: f"192.0.2.{number}" for number, name in enumerate((*NODES, *LXC), 1)}
 HOST_KEY = {name: f"ssh-ed25519 AAAAhost{name}=" for name in ADDRESS}
@@ -69,9 +70,9 @@ class Rack:
         machines = {
             name: {"ansible_host": ADDRESS[name], "root": str(self.folder / name)} for name in (*self.nodes, *LXC)
         }
-        group = {"hosts": dict.fromkeys(self.nodes, {})}
+        group: Vars = {"hosts": dict.fromkeys(self.nodes, {})}
         common = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable, "part": part}
-        groups = {"nodes": group, "oscarv_hypervisor_lxc": {"hosts": dict.fromkeys(LXC, {})}}
+        groups: Vars = {"nodes": group, "oscarv_hypervisor_lxc": {"hosts": dict.fromkeys(LXC, {})}}
         if self.grouped:
             groups["oscarv_hypervisor_openvz"] = group
         tree = {"all": {"vars": {**common, **variables}, "hosts": machines, "children": groups}}
@@ -158,7 +159,7 @@ def made(rack: Rack) -> Rack:
 
 def test_check_says_what_a_run_does_and_a_second_run_does_nothing(rack: Rack) -> None:
     before = rack.everything()
-    wish = {"hostos_openvz_moves_to_lxc": True}
+    wish: Vars = {"hostos_openvz_moves_to_lxc": True}
     expected = rack.run("--check", **wish)
     assert rack.everything() == before
     assert rack.run(**wish) == expected
