@@ -4,13 +4,15 @@
 """Builds on a HostOS: fetched once, verified by sha256 before anything stands on them, removed when nothing does.
 
 A build is named by the sha256 of its file, so "is it the right one" never needs anybody's word. It is fetched under
-another name and renamed when it is whole and verified; what a killed run leaves is removed by the next one.
+another name and gets its own when it is whole and verified; what a killed run leaves is removed by the next one.
+A pool may be shared, and another HostOS be faster with the same build: a right file that is there is never replaced.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import os
@@ -25,6 +27,8 @@ from ._qcow2 import read_header
 
 _PREFIX = ".fetch-"
 _CHUNK = 1 << 20
+#: What link() says where the file system has no hard links.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 #: Left free on the pool beside the build itself.
 _SPARE = 64 * 2**20
 
@@ -61,13 +65,18 @@ def missing(build: Wanted) -> bool:
         return False
     if sha256(build.path) == build.build_id:
         return False
+    _refuse_in_use(build)
+    return True
+
+
+def _refuse_in_use(build: Wanted) -> None:
+    """BuildError where something stands on the wrong file at the build's path."""
     overlay = needed_by([build.path.parent.parent]).get(build.build_id)
     if overlay:
         raise BuildError(
             f"{build}: {build.path} is not what its name says (sha256 differs), and {overlay} stands on it: stop its"
             f" guest and put the right file there ({build.url or 'nobody knows a URL'})"
         )
-    return True
 
 
 def missing_kernel(build: Wanted) -> list[str]:
@@ -123,13 +132,34 @@ def _fetch(build: Wanted, url: str, path: pathlib.Path, wanted: str, download: D
         handle.flush()
         os.fchmod(handle.fileno(), 0o444)
         os.fsync(handle.fileno())
-        os.rename(name, path)
+        _place(build, name, path, wanted)
     sync_directory(folder)
+
+
+def _place(build: Wanted, name: str, path: pathlib.Path, wanted: str) -> None:
+    """Give the verified file `name` its own name, unless a right one got there meanwhile.
+
+    That one may be open under guests. Replaced on NFS, it would be gone for those of other HostOSes (ESTALE).
+    """
+    try:
+        os.link(name, path)
+        return
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    if path.is_file():
+        if sha256(path) == wanted:
+            return
+        if path == build.path:
+            _refuse_in_use(build)
+    os.rename(name, path)
 
 
 @contextlib.contextmanager
 def _temporary(folder: pathlib.Path) -> t.Iterator[tuple[t.IO[bytes], str]]:
-    """A file that is locked while somebody writes it, and gone afterwards unless it was renamed."""
+    """A file that is locked while somebody writes it, and whose name is gone afterwards."""
     descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=folder)
     with open(descriptor, "wb") as handle:
         fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import pathlib
@@ -147,6 +148,57 @@ def test_absent_removes_only_what_nothing_stands_on(pool: pathlib.Path) -> None:
     assert predicted["changed"] and build.path.exists()
     assert host_builds.absent([build], params, False) == predicted and not build.path.parent.exists()
     assert not host_builds.absent([build], params, False)["changed"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("name", ["", "vmlinuz"])
+def test_another_hostos_fetched_it_meanwhile(
+    pool: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str, links: bool
+) -> None:
+    """What it put there is open under its guests: it stays the very same file."""
+    build = wanted(pool, kernel=SUMS)
+    path = pool / "builds" / f"{BUILD_ID}.{name}" if name else build.path
+
+    def fetch(download: builds.Download) -> None:
+        if name:
+            builds.fetch_kernel(build, name, download)
+        else:
+            builds.fetch(build, download)
+
+    def slow(url: str) -> t.Iterator[bytes]:
+        fetch(store)
+        inodes.append(path.stat().st_ino)
+        yield from store(url)
+
+    def none(source: str, target: pathlib.Path) -> None:
+        raise PermissionError(errno.EPERM, "a file system without hard links", source)
+
+    if not links:
+        monkeypatch.setattr(os, "link", none)
+    inodes: list[int] = []
+    fetch(slow)
+    assert [path.stat().st_ino] == inodes and path.stat().st_nlink == 1
+    assert os.listdir(pool / "builds") == [path.name]
+
+
+def test_a_wrong_file_that_came_meanwhile_is_replaced_unless_something_stands_on_it(pool: pathlib.Path) -> None:
+    build = wanted(pool)
+    disk = pool / "demo" / "wn1-root.qcow2"
+
+    def slow(url: str) -> t.Iterator[bytes]:
+        build.path.write_bytes(b"wrong")
+        yield CONTENT
+
+    def with_a_guest(url: str) -> t.Iterator[bytes]:
+        overlay(disk, str(build.path))
+        yield from slow(url)
+
+    with pytest.raises(builds.BuildError, match="wn1-root.qcow2 stands on it"):
+        builds.fetch(build, with_a_guest)
+    assert build.path.read_bytes() == b"wrong" and os.listdir(pool / "builds") == [build.path.name]
+    disk.unlink()
+    builds.fetch(build, slow)
+    assert build.path.read_bytes() == CONTENT and os.listdir(pool / "builds") == [build.path.name]
 
 
 @pytest.mark.parametrize("others", [False, True])
