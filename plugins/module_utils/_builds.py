@@ -189,21 +189,41 @@ def sha256(path: pathlib.Path) -> str:
 def needed_by(pools: t.Iterable[pathlib.Path], without: t.Iterable[pathlib.Path] = ()) -> dict[str, str]:
     """build_id -> an overlay that stands on it. Every file in the pools is asked, whoever made it, running or not.
 
-    `without`: folders whose files do not count.
+    `without`: folders whose files do not count. Raises BuildError where a folder or a file cannot be read: it may be
+    an overlay. What is not there any more, or never was, is none.
     """
     found: dict[str, str] = {}
     skipped = {str(folder) for folder in without}
     for pool in pools:
-        for folder, _folders, names in os.walk(pool):
+        for folder, _folders, names in os.walk(pool, onerror=_unreadable):
             if folder in skipped:
                 continue
             for name in names:
                 path = os.path.join(folder, name)
-                header = read_header(path)
-                build = build_of(header.backing) if header else None
+                build = _stands_on(path)
                 if build:
                     found.setdefault(build, path)
     return found
+
+
+def _stands_on(path: str) -> str | None:
+    try:
+        header = read_header(path, strict=True)
+    except OSError as error:
+        error.filename = path  # reading an open file tells none
+        _unreadable(error)
+        return None
+    return build_of(header.backing) if header else None
+
+
+def _unreadable(error: OSError) -> None:
+    """BuildError, unless it was only removed while we looked."""
+    if isinstance(error, FileNotFoundError):
+        return
+    raise BuildError(
+        f"{error.filename}: {error.strerror or error}: it may be a disk that stands on a build, so nothing was removed:"
+        " make it readable for this HostOS, or move it out of the pool, and run this again"
+    ) from error
 
 
 def remove(path: pathlib.Path) -> None:

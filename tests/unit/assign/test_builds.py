@@ -10,6 +10,7 @@ import hashlib
 import os
 import pathlib
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -148,6 +149,50 @@ def test_absent_removes_only_what_nothing_stands_on(pool: pathlib.Path) -> None:
     assert predicted["changed"] and build.path.exists()
     assert host_builds.absent([build], params, False) == predicted and not build.path.parent.exists()
     assert not host_builds.absent([build], params, False)["changed"]
+
+
+@pytest.mark.parametrize("call", ["open", "pread", "scandir"])
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES])
+def test_what_cannot_be_read_may_stand_on_the_build(
+    pool: pathlib.Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    build, disk = wanted(pool), pool / "demo" / "wn1-root.qcow2"
+    present(build)
+    overlay(disk, str(build.path))
+    bad, real = disk.parent if call == "scandir" else disk, getattr(os, call)
+    inode = disk.stat().st_ino
+
+    def fails(what: t.Any, *more: t.Any) -> t.Any:
+        if what == str(bad) or (isinstance(what, int) and os.fstat(what).st_ino == inode):
+            raise OSError(number, os.strerror(number), *([] if isinstance(what, int) else [what]))
+        return real(what, *more)
+
+    monkeypatch.setattr(os, call, fails)
+    params = {"pools": [str(pool)], "state_dir": str(pool.parent / "state"), "leaving": []}
+    for check in (True, False):
+        with pytest.raises(builds.BuildError, match="nothing was removed") as told:
+            host_builds.absent([build], params, check)
+        assert str(told.value).startswith(f"{bad}: {os.strerror(number)}: ")
+    assert build.path.read_bytes() == CONTENT
+    build.path.chmod(0o644)
+    build.path.write_bytes(b"wrong")
+    with pytest.raises(builds.BuildError, match="nothing was removed"):
+        present(build)
+    assert build.path.read_bytes() == b"wrong"
+
+
+def test_what_is_gone_or_no_file_stands_on_nothing(pool: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build, folder = wanted(pool), pool / "demo"
+    present(build)
+    folder.mkdir()
+    os.symlink(folder / "nowhere", folder / "dangling")
+    os.mkfifo(folder / "pipe")
+    monkeypatch.chdir(folder)  # the name of a socket may not be long
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+        assert builds.needed_by([pool, pool / "none"]) == {}
+    params = {"pools": [str(pool), str(pool / "none")], "state_dir": str(pool.parent / "state"), "leaving": []}
+    assert host_builds.absent([build], params, False)["changed"] and not build.path.exists()
 
 
 @pytest.mark.parametrize("links", [True, False])
