@@ -171,9 +171,12 @@ def _temporary(folder: pathlib.Path) -> t.Iterator[tuple[t.IO[bytes], str]]:
 
 
 def sweep(folder: pathlib.Path) -> None:
-    """Remove what killed runs left: files that nobody holds."""
+    """Remove what killed runs left: files that nobody holds.
+
+    Opened for writing: NFS makes flock() of byte-range locks, and grants an exclusive one for nothing else (EBADF).
+    """
     for path in folder.glob(_PREFIX + "*"):
-        with contextlib.suppress(OSError), open(path, "rb") as handle:
+        with contextlib.suppress(OSError), open(path, "r+b") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import os
 import pathlib
@@ -105,6 +106,22 @@ def test_a_killed_fetch_is_swept_by_the_next_and_a_living_one_is_not(pool: pathl
     assert len(os.listdir(pool / "builds")) == 1
     assert present(wanted(pool))["changed"]
     assert os.listdir(pool / "builds") == [f"{BUILD_ID}.qcow2"]
+
+
+def test_what_a_killed_fetch_left_is_swept_on_nfs_too(pool: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS is played: it grants an exclusive flock() only on what is open for writing, see flock(2)."""
+    flock = fcntl.flock
+
+    def nfs(file: t.Any, operation: int) -> None:
+        if operation & fcntl.LOCK_EX and fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", nfs)
+    (pool / "builds").mkdir()
+    (pool / "builds" / ".fetch-killed").write_bytes(b"part")
+    builds.sweep(pool / "builds")
+    assert os.listdir(pool / "builds") == []
 
 
 def test_a_wrong_file_is_replaced_unless_something_stands_on_it(pool: pathlib.Path) -> None:
