@@ -4,13 +4,15 @@
 """Builds on a HostOS: fetched once, verified by sha256 before anything stands on them, removed when nothing does.
 
 A build is named by the sha256 of its file, so "is it the right one" never needs anybody's word. It is fetched under
-another name and renamed when it is whole and verified; what a killed run leaves is removed by the next one.
+another name and gets its own when it is whole and verified; what a killed run leaves is removed by the next one.
+A pool may be shared, and another HostOS be faster with the same build: a right file that is there is never replaced.
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import fcntl
 import hashlib
 import os
@@ -25,6 +27,8 @@ from ._qcow2 import read_header
 
 _PREFIX = ".fetch-"
 _CHUNK = 1 << 20
+#: What link() says where the file system has no hard links.
+_NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS)
 #: Left free on the pool beside the build itself.
 _SPARE = 64 * 2**20
 
@@ -61,13 +65,18 @@ def missing(build: Wanted) -> bool:
         return False
     if sha256(build.path) == build.build_id:
         return False
+    _refuse_in_use(build)
+    return True
+
+
+def _refuse_in_use(build: Wanted) -> None:
+    """BuildError where something stands on the wrong file at the build's path."""
     overlay = needed_by([build.path.parent.parent]).get(build.build_id)
     if overlay:
         raise BuildError(
             f"{build}: {build.path} is not what its name says (sha256 differs), and {overlay} stands on it: stop its"
             f" guest and put the right file there ({build.url or 'nobody knows a URL'})"
         )
-    return True
 
 
 def missing_kernel(build: Wanted) -> list[str]:
@@ -123,13 +132,34 @@ def _fetch(build: Wanted, url: str, path: pathlib.Path, wanted: str, download: D
         handle.flush()
         os.fchmod(handle.fileno(), 0o444)
         os.fsync(handle.fileno())
-        os.rename(name, path)
+        _place(build, name, path, wanted)
     sync_directory(folder)
+
+
+def _place(build: Wanted, name: str, path: pathlib.Path, wanted: str) -> None:
+    """Give the verified file `name` its own name, unless a right one got there meanwhile.
+
+    That one may be open under guests. Replaced on NFS, it would be gone for those of other HostOSes (ESTALE).
+    """
+    try:
+        os.link(name, path)
+        return
+    except FileExistsError:
+        pass
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+    if path.is_file():
+        if sha256(path) == wanted:
+            return
+        if path == build.path:
+            _refuse_in_use(build)
+    os.rename(name, path)
 
 
 @contextlib.contextmanager
 def _temporary(folder: pathlib.Path) -> t.Iterator[tuple[t.IO[bytes], str]]:
-    """A file that is locked while somebody writes it, and gone afterwards unless it was renamed."""
+    """A file that is locked while somebody writes it, and whose name is gone afterwards."""
     descriptor, name = tempfile.mkstemp(prefix=_PREFIX, dir=folder)
     with open(descriptor, "wb") as handle:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -141,9 +171,12 @@ def _temporary(folder: pathlib.Path) -> t.Iterator[tuple[t.IO[bytes], str]]:
 
 
 def sweep(folder: pathlib.Path) -> None:
-    """Remove what killed runs left: files that nobody holds."""
+    """Remove what killed runs left: files that nobody holds.
+
+    Opened for writing: NFS makes flock() of byte-range locks, and grants an exclusive one for nothing else (EBADF).
+    """
     for path in folder.glob(_PREFIX + "*"):
-        with contextlib.suppress(OSError), open(path, "rb") as handle:
+        with contextlib.suppress(OSError), open(path, "r+b") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
 
@@ -159,21 +192,41 @@ def sha256(path: pathlib.Path) -> str:
 def needed_by(pools: t.Iterable[pathlib.Path], without: t.Iterable[pathlib.Path] = ()) -> dict[str, str]:
     """build_id -> an overlay that stands on it. Every file in the pools is asked, whoever made it, running or not.
 
-    `without`: folders whose files do not count.
+    `without`: folders whose files do not count. Raises BuildError where a folder or a file cannot be read: it may be
+    an overlay. What is not there any more, or never was, is none.
     """
     found: dict[str, str] = {}
     skipped = {str(folder) for folder in without}
     for pool in pools:
-        for folder, _folders, names in os.walk(pool):
+        for folder, _folders, names in os.walk(pool, onerror=_unreadable):
             if folder in skipped:
                 continue
             for name in names:
                 path = os.path.join(folder, name)
-                header = read_header(path)
-                build = build_of(header.backing) if header else None
+                build = _stands_on(path)
                 if build:
                     found.setdefault(build, path)
     return found
+
+
+def _stands_on(path: str) -> str | None:
+    try:
+        header = read_header(path, strict=True)
+    except OSError as error:
+        error.filename = path  # reading an open file tells none
+        _unreadable(error)
+        return None
+    return build_of(header.backing) if header else None
+
+
+def _unreadable(error: OSError) -> None:
+    """BuildError, unless it was only removed while we looked."""
+    if isinstance(error, FileNotFoundError):
+        return
+    raise BuildError(
+        f"{error.filename}: {error.strerror or error}: it may be a disk that stands on a build, so nothing was removed:"
+        " make it readable for this HostOS, or move it out of the pool, and run this again"
+    ) from error
 
 
 def remove(path: pathlib.Path) -> None:

@@ -17,7 +17,7 @@ from . import _lxc_disk
 from ._driver import DriverError
 from ._files import whole
 from ._kvm_world import Phase, Plan, World, chain
-from ._paths import CONTAINER_DISK, build_of, build_path, disk_path, format_of, kind_of
+from ._paths import CONTAINER_DISK, DISK_KINDS, build_of, build_path, disk_path, format_of, kind_of
 from ._qcow2 import read_header
 from ._spec import DiskSpec, GuestSpec
 
@@ -97,9 +97,12 @@ def refuse_shrink(plan: Plan, disk: DiskSpec, size: int) -> None:
 
 
 def refuse_format(plan: Plan, disk: DiskSpec, path: str | None) -> None:
-    """DriverError where the disk, or the file of it that was kept, at `path` has another format than is wanted."""
+    """DriverError where the disk, or the file of it that was kept, at `path` has another format than is wanted.
+
+    Only names of our making tell it: an external snapshot ends with its own name and is qcow2 on whatever it stands on.
+    """
     kind = plan.world.platform.dialect.disk_kind(disk.format)
-    if path is not None and os.path.lexists(path) and kind_of(path) != kind:
+    if path is not None and os.path.lexists(path) and kind_of(path) in DISK_KINDS and kind_of(path) != kind:
         raise plan.error(
             f"disks.{disk.name}.format: found {disk.format!r}, but {path} is there: a disk does not change its format;"
             " put the definition back, or give the new disk another name"

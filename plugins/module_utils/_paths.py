@@ -22,7 +22,7 @@ _BUILD = re.compile(r"^([0-9a-f]{64})\.qcow2$")
 _CLAIM = ".claim.json"
 #: A container's disk is a file system without a partition table, in a raw file.
 CONTAINER_DISK = "ext4"
-_DISK_KINDS = ("qcow2", "raw", CONTAINER_DISK)
+DISK_KINDS = ("qcow2", "raw", CONTAINER_DISK)
 
 #: What a builder's store has beside the disk of a build, and a HostOS where guests boot it.
 KERNEL_FILES = ("vmlinuz", "initrd.img")
@@ -38,7 +38,7 @@ def disk_path(pool_path: str, cluster: str, guest: str, disk: str, kind: str = "
 
 
 def kind_of(path: str) -> str:
-    """How the name of a disk ends: qcow2 | raw | ext4."""
+    """How the name of a disk ends: one of DISK_KINDS, or what somebody called an external snapshot."""
     return pathlib.PurePosixPath(path).suffix[1:]
 
 
@@ -96,6 +96,6 @@ def disk_name_of(path: str | None, cluster: str, guest: str) -> str | None:
         return None
     pure = pathlib.PurePosixPath(path)
     prefix = f"{guest}-"
-    if pure.parent.name != cluster or pure.suffix[1:] not in _DISK_KINDS or not pure.name.startswith(prefix):
+    if pure.parent.name != cluster or pure.suffix[1:] not in DISK_KINDS or not pure.name.startswith(prefix):
         return None
     return pure.stem[len(prefix) :] or None

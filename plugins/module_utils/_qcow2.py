@@ -35,14 +35,19 @@ class Header:
     stamp: str | None = None  #: of a container's disk, see _lxc_disk.stamp
 
 
-def read_header(path: str) -> Header | None:
+def read_header(path: str, *, strict: bool = False) -> Header | None:
     """The header of a qcow2 file; None where there is no file or it is not a (whole) qcow2 header.
 
+    `strict`: OSError where there is a file that cannot be opened, for those who remove what nothing stands on.
     A raw disk, which its name tells, has none: then what one would say. A container's disk that is no ext4 is none.
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
     except OSError:
+        if strict and stat.S_ISREG(os.stat(path).st_mode):  # not a socket, which nobody can open
+            raise
         return None
     try:
         found = os.fstat(handle)

@@ -15,7 +15,8 @@ description:
   - A build is a finished image, named by the sha256 of its file. The root disk of a guest is an overlay on one.
   - Fetches the builds that are missing, and verifies each by sha256 before it gets its name. A file that lies there already is
     verified once; O(builds[].verified) says that this has been done.
-  - Removes builds only when no file in any of the pools stands on them.
+  - Removes builds only when no file in any of the pools stands on them. A file or folder there that cannot be read is an error, and
+    nothing is removed.
 extends_documentation_fragment:
   - oscarv.virt.attributes
   - oscarv.virt.attributes.actiongroup_virt

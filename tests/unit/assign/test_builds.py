@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import os
 import pathlib
 import signal
+import socket
 import struct
 import subprocess
 import sys
@@ -105,6 +108,22 @@ def test_a_killed_fetch_is_swept_by_the_next_and_a_living_one_is_not(pool: pathl
     assert os.listdir(pool / "builds") == [f"{BUILD_ID}.qcow2"]
 
 
+def test_what_a_killed_fetch_left_is_swept_on_nfs_too(pool: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NFS is played: it grants an exclusive flock() only on what is open for writing, see flock(2)."""
+    flock = fcntl.flock
+
+    def nfs(file: t.Any, operation: int) -> None:
+        if operation & fcntl.LOCK_EX and fcntl.fcntl(file, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+        flock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", nfs)
+    (pool / "builds").mkdir()
+    (pool / "builds" / ".fetch-killed").write_bytes(b"part")
+    builds.sweep(pool / "builds")
+    assert os.listdir(pool / "builds") == []
+
+
 def test_a_wrong_file_is_replaced_unless_something_stands_on_it(pool: pathlib.Path) -> None:
     build = wanted(pool)
     build.path.parent.mkdir()
@@ -147,6 +166,101 @@ def test_absent_removes_only_what_nothing_stands_on(pool: pathlib.Path) -> None:
     assert predicted["changed"] and build.path.exists()
     assert host_builds.absent([build], params, False) == predicted and not build.path.parent.exists()
     assert not host_builds.absent([build], params, False)["changed"]
+
+
+@pytest.mark.parametrize("call", ["open", "pread", "scandir"])
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES])
+def test_what_cannot_be_read_may_stand_on_the_build(
+    pool: pathlib.Path, monkeypatch: pytest.MonkeyPatch, call: str, number: int
+) -> None:
+    build, disk = wanted(pool), pool / "demo" / "wn1-root.qcow2"
+    present(build)
+    overlay(disk, str(build.path))
+    bad, real = disk.parent if call == "scandir" else disk, getattr(os, call)
+    inode = disk.stat().st_ino
+
+    def fails(what: t.Any, *more: t.Any) -> t.Any:
+        if what == str(bad) or (isinstance(what, int) and os.fstat(what).st_ino == inode):
+            raise OSError(number, os.strerror(number), *([] if isinstance(what, int) else [what]))
+        return real(what, *more)
+
+    monkeypatch.setattr(os, call, fails)
+    params = {"pools": [str(pool)], "state_dir": str(pool.parent / "state"), "leaving": []}
+    for check in (True, False):
+        with pytest.raises(builds.BuildError, match="nothing was removed") as told:
+            host_builds.absent([build], params, check)
+        assert str(told.value).startswith(f"{bad}: {os.strerror(number)}: ")
+    assert build.path.read_bytes() == CONTENT
+    build.path.chmod(0o644)
+    build.path.write_bytes(b"wrong")
+    with pytest.raises(builds.BuildError, match="nothing was removed"):
+        present(build)
+    assert build.path.read_bytes() == b"wrong"
+
+
+def test_what_is_gone_or_no_file_stands_on_nothing(pool: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build, folder = wanted(pool), pool / "demo"
+    present(build)
+    folder.mkdir()
+    os.symlink(folder / "nowhere", folder / "dangling")
+    os.mkfifo(folder / "pipe")
+    monkeypatch.chdir(folder)  # the name of a socket may not be long
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("socket")
+        assert builds.needed_by([pool, pool / "none"]) == {}
+    params = {"pools": [str(pool), str(pool / "none")], "state_dir": str(pool.parent / "state"), "leaving": []}
+    assert host_builds.absent([build], params, False)["changed"] and not build.path.exists()
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("name", ["", "vmlinuz"])
+def test_another_hostos_fetched_it_meanwhile(
+    pool: pathlib.Path, monkeypatch: pytest.MonkeyPatch, name: str, links: bool
+) -> None:
+    """What it put there is open under its guests: it stays the very same file."""
+    build = wanted(pool, kernel=SUMS)
+    path = pool / "builds" / f"{BUILD_ID}.{name}" if name else build.path
+
+    def fetch(download: builds.Download) -> None:
+        if name:
+            builds.fetch_kernel(build, name, download)
+        else:
+            builds.fetch(build, download)
+
+    def slow(url: str) -> t.Iterator[bytes]:
+        fetch(store)
+        inodes.append(path.stat().st_ino)
+        yield from store(url)
+
+    def none(source: str, target: pathlib.Path) -> None:
+        raise PermissionError(errno.EPERM, "a file system without hard links", source)
+
+    if not links:
+        monkeypatch.setattr(os, "link", none)
+    inodes: list[int] = []
+    fetch(slow)
+    assert [path.stat().st_ino] == inodes and path.stat().st_nlink == 1
+    assert os.listdir(pool / "builds") == [path.name]
+
+
+def test_a_wrong_file_that_came_meanwhile_is_replaced_unless_something_stands_on_it(pool: pathlib.Path) -> None:
+    build = wanted(pool)
+    disk = pool / "demo" / "wn1-root.qcow2"
+
+    def slow(url: str) -> t.Iterator[bytes]:
+        build.path.write_bytes(b"wrong")
+        yield CONTENT
+
+    def with_a_guest(url: str) -> t.Iterator[bytes]:
+        overlay(disk, str(build.path))
+        yield from slow(url)
+
+    with pytest.raises(builds.BuildError, match="wn1-root.qcow2 stands on it"):
+        builds.fetch(build, with_a_guest)
+    assert build.path.read_bytes() == b"wrong" and os.listdir(pool / "builds") == [build.path.name]
+    disk.unlink()
+    builds.fetch(build, slow)
+    assert build.path.read_bytes() == CONTENT and os.listdir(pool / "builds") == [build.path.name]
 
 
 @pytest.mark.parametrize("others", [False, True])

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
 import types
 import typing as t
 import xml.etree.ElementTree as ET
@@ -14,8 +15,11 @@ import xml.etree.ElementTree as ET
 import pytest
 from ansible_collections.oscarv.virt.plugins.module_utils import _kvm_disks as disks
 from ansible_collections.oscarv.virt.plugins.module_utils import _kvm_move_target as target
+from ansible_collections.oscarv.virt.plugins.module_utils import _kvm_storage as storage
 from ansible_collections.oscarv.virt.plugins.module_utils._dialect import KVM, XEN, Dialect
+from ansible_collections.oscarv.virt.plugins.module_utils._difference import Difference
 from ansible_collections.oscarv.virt.plugins.module_utils._driver import DriverError
+from ansible_collections.oscarv.virt.plugins.module_utils._kvm_parse import Disk
 from ansible_collections.oscarv.virt.plugins.module_utils._paths import disk_name_of, disk_path
 from ansible_collections.oscarv.virt.plugins.module_utils._qcow2 import Header, read_header
 from ansible_collections.oscarv.virt.plugins.module_utils._spec import DiskSpec, GuestSpec, SpecError
@@ -80,3 +84,17 @@ def test_a_disk_that_is_there_keeps_its_format(tmp_path: pathlib.Path) -> None:
     with pytest.raises(DriverError, match=r"disks.a.format: found 'raw', but .*wn1-a.qcow2 is there"):
         disks.refuse_format(plan, disk, str(there))
     disks.refuse_format(plan, DiskSpec("a", MIB, "local"), str(there))
+
+
+@pytest.mark.parametrize("format_", ["qcow2", "raw"])
+def test_an_external_snapshot_is_no_other_format(tmp_path: pathlib.Path, format_: str) -> None:
+    """`virsh snapshot-create-as wn001 s1 --disk-only` puts wn001-a.s1, always qcow2, on wn001-a.<format>."""
+    world = types.SimpleNamespace(platform=types.SimpleNamespace(dialect=KVM), pools={"local": str(tmp_path)})
+    plan = t.cast(t.Any, types.SimpleNamespace(error=DriverError, world=world, difference=Difference("wn001")))
+    below, active = str(tmp_path / "demo" / f"wn001-a.{format_}"), str(tmp_path / "demo" / "wn001-a.s1")
+    disks.create(below, MIB, None, "wn001")
+    make = ["qemu-img", "create", "-q", "-f", "qcow2", "-b", below, "-F", format_, active]
+    subprocess.run(make, check=True, timeout=60)
+    there = Disk("vdb", "disk", active, "a", readonly=False, shareable=False)
+    storage._plan_existing(plan, DiskSpec("a", MIB, "local", format=format_), there)
+    assert not plan.difference.changed
