@@ -180,7 +180,7 @@ def test_the_old_seed_is_kept_until_the_first_contact_and_deleted_after(host: Ho
 
 @pytest.mark.parametrize("consent", [False, True])
 def test_an_interruption_loses_no_disk(host: HostOS, monkeypatch: pytest.MonkeyPatch, consent: bool) -> None:
-    """The next run finds a claim, and must not take the disk for one that was just made; not even one on a new build."""
+    """The next run finds a claim, and must not take the disk for one that was just made."""
     root = host.file("san", "root", OLD)
     before = root.read_bytes()
     wish = guest(disks=[disk(build_id=NEW)], recreate=consent)
