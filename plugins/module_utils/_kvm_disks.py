@@ -100,11 +100,8 @@ def claimant(plan: Plan, path: str) -> str | None:
 def unknown(plan: Plan, disk: DiskSpec, path: str) -> DriverError:
     """What to say of a file that is in the way. On a shared pool it may be the only disk of a guest elsewhere."""
     whose = claimant(plan, path)
-    found = (
-        f"disk {disk.name}: {path} is there, "
-        + (f"and was kept for {whose}" if whose else "and nothing says that it belongs to this guest")
-        + f" (this one's uuid: {plan.spec.uuid})."
-    )
+    says = f"its claim says that it belongs to {whose}, not to" if whose else "nothing says that it belongs to"
+    found = f"disk {disk.name}: {path} is there, and {says} this guest (uuid {plan.spec.uuid})."
     if disk.shared:
         return plan.error(
             f"{found} It lies on the shared pool {disk.pool}, so it may be the only disk of a guest of another HostOS:"

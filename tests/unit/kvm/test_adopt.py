@@ -242,7 +242,7 @@ def test_a_disk_that_anothers_claim_names_is_refused(host: HostOS, field: str) -
     named: dict[str, t.Any] = {"files": {"root": path}} if field == "files" else {"doomed": (path,)}
     Claim(OTHER, "demo", "old", host.pools["san"], fresh=True, **named).write()
     text = host.refused(guest())
-    assert f"was kept for guest old (uuid {OTHER})" in text
+    assert f"belongs to guest old (uuid {OTHER}), not to this guest (uuid {UUID})" in text
     assert "or remove it" not in text
 
 
