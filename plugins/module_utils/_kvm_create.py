@@ -38,7 +38,7 @@ class New:
     returns: bool = False  #: with the root disk that `absent` kept, or that it had on another HostOS
     adopted: set[str] = dataclasses.field(
         default_factory=set
-    )  #: disks that it had on another HostOS, see `_was_elsewhere`
+    )  #: disks that it had elsewhere, see `_was_elsewhere`
     boot: Boot | None = None  #: what it boots in place of its disk
     seed: str | None = None
     host_key: str | None = None
