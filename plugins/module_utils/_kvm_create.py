@@ -36,9 +36,7 @@ class New:
     paths: dict[str, str]  #: disk -> file, in the spec's order
     build_id: str | None  #: what the root disk stands on
     returns: bool = False  #: with the root disk that `absent` kept, or that it had on another HostOS
-    adopted: set[str] = dataclasses.field(
-        default_factory=set
-    )  #: disks that it had elsewhere, see `_was_elsewhere`
+    adopted: set[str] = dataclasses.field(default_factory=set)  #: disks that it had elsewhere, see `_was_elsewhere`
     boot: Boot | None = None  #: what it boots in place of its disk
     seed: str | None = None
     host_key: str | None = None
