@@ -18,13 +18,13 @@ from ._difference import redacted
 from ._kvm_boot import wanted_boot
 from ._kvm_compare import plan_autostart
 from ._kvm_domain import define
-from ._kvm_files import claim_files, finish, plan_leftovers
+from ._kvm_files import claim_files, doom, finish, plan_leftovers
 from ._kvm_mark import mark_of_spec
 from ._kvm_parse import Boot
 from ._kvm_power import plan_power
 from ._kvm_world import Phase, Plan
 from ._kvm_xml import memory_of
-from ._paths import seed_path
+from ._paths import disk_name_of, seed_path
 from ._qcow2 import read_header
 from ._spec import DiskSpec
 
@@ -35,7 +35,8 @@ class New:
 
     paths: dict[str, str]  #: disk -> file, in the spec's order
     build_id: str | None  #: what the root disk stands on
-    returns: bool = False  #: with the root disk that `absent` kept
+    returns: bool = False  #: with the root disk that `absent` kept, or that it had on another HostOS
+    adopted: set[str] = dataclasses.field(default_factory=set)  #: disks that it had elsewhere, see `_was_elsewhere`
     boot: Boot | None = None  #: what it boots in place of its disk
     seed: str | None = None
     host_key: str | None = None
@@ -134,16 +135,17 @@ def _adopt(plan: Plan, new: New, disk: DiskSpec) -> bool:
     path, claim = new.paths[disk.name], plan.claim
     if claim is not None and path in claim.doomed:
         return False
-    if claim is None or claim.files.get(disk.name) != path:
-        raise plan.error(
-            f"disk {disk.name}: {path} is there, and nothing says that it belongs to this guest (uuid"
-            f" {plan.spec.uuid}). Look at it, then move it away or remove it"
-        )
-    before = claim.mark.build_id if claim.mark else None
+    known = claim is not None and claim.files.get(disk.name) == path
+    if not known:
+        if not _was_elsewhere(plan, disk, path):
+            raise disks.unknown(plan, disk, path)
+        new.adopted.add(disk.name)
+    before = claim.mark.build_id if claim is not None and claim.mark else None
     header, build = read_header(path), disks.build_under(path, (disk.build_id, before))
-    if claim.fresh:
+    if known and claim is not None and claim.fresh:
         return header is not None and header.size <= disks.size_wanted(disk) and build == disk.build_id
-    if disk.name == "root" and plan.spec.recreate and build != disk.build_id:
+    # Consent to an empty guest is not consent to lose a disk that the lost HostOS did not take with it.
+    if known and disk.name == "root" and plan.spec.recreate and build != disk.build_id:
         return False
     disks.plan_reuse(plan, disk, path)
     if disk.name == "root":
@@ -153,9 +155,29 @@ def _adopt(plan: Plan, new: New, disk: DiskSpec) -> bool:
     return True
 
 
+def _was_elsewhere(plan: Plan, disk: DiskSpec, path: str) -> bool:
+    """Whether a file without a claim is the guest's own: it lies on a shared pool, and the guest was on another HostOS.
+
+    That HostOS is fenced: its domain named the disk, and nobody could write a claim. The ledger says so by an epoch
+    that is not the first, and by having known the guest with a disk: a first contact or a host key. Whether a copy
+    runs elsewhere cannot be seen from here; QEMU locks the file where one does.
+    """
+    spec, claim = plan.spec, plan.claim
+    if not disk.shared or spec.epoch <= 1 or (claim is not None and claim.fresh):
+        return False
+    if not (spec.first_contact or spec.host_key or spec.seed is None):
+        return False  # never made: whoever had the name before has left the file
+    if os.path.islink(path) or disk_name_of(path, spec.cluster, spec.name) != disk.name:
+        return False
+    return disks.claimant(plan, path) is None
+
+
 def _plan_seed(plan: Plan, new: New) -> None:
     """A new guest gets a seed; one that comes back keeps the one it has, and its host key."""
     spec, world, claim = plan.spec, plan.world, plan.claim
+    if "root" in new.adopted:
+        _plan_old_seed(plan, new)
+        return
     if new.returns and claim is not None and claim.mark is not None:
         new.host_key = claim.mark.host_key
         new.seed = claim.seed if claim.seed and os.path.exists(claim.seed) else None
@@ -171,6 +193,20 @@ def _plan_seed(plan: Plan, new: New) -> None:
         seeds.refuse(spec)
         plan.add(Phase.PREPARE, "make seed", functools.partial(_make_seed, plan, new))
         plan.written.add(pathlib.Path(new.seed).parent)
+
+
+def _plan_old_seed(plan: Plan, new: New) -> None:
+    """The root has booted, so a new seed's host key would not be the guest's: the old seed, or none after contact."""
+    spec, mark = plan.spec, plan.claim.mark if plan.claim is not None else None
+    new.host_key = spec.host_key or (mark.host_key if mark else None)
+    old = seed_path(plan.root_pool, spec.cluster, spec.name)
+    if plan.world.platform.seed_inside or not os.path.exists(old):
+        return
+    if spec.first_contact:
+        plan.difference.compare("seed", old, None)
+        doom(plan, "seed", old)
+    else:
+        new.seed = old
 
 
 def _make_seed(plan: Plan, new: New) -> None:
@@ -190,7 +226,10 @@ def _plan_claim(plan: Plan, new: New) -> None:
     extra: dict[str, t.Any] = {"seed": new.seed}
     if not new.returns:  # an empty root disk has no past: the next run makes a seed for it, as this one does
         extra["mark"] = None
-    claim_files(plan, new.paths, fresh=True, **extra)
+    elif "root" in new.adopted:  # should this run be interrupted, the next takes it for one that comes back
+        extra["mark"] = mark_of_spec(plan.spec, build_id=new.build_id, host_key=new.host_key)
+    # An adopted disk is not empty: with a fresh claim the next run might make it again.
+    claim_files(plan, new.paths, fresh=not new.adopted, **extra)
 
 
 def _define(plan: Plan, new: New) -> None:

@@ -89,6 +89,27 @@ def refuse_in_use(world: World, spec: GuestSpec, disk: DiskSpec, path: str) -> N
         )
 
 
+def claimant(plan: Plan, path: str) -> str | None:
+    """The other guest whose claim names a file; None where none does."""
+    for claim in plan.world.claims.values():
+        if claim.uuid != plan.spec.uuid and path in (*claim.files.values(), *claim.doomed):
+            return f"guest {claim.guest} (uuid {claim.uuid})"
+    return None
+
+
+def unknown(plan: Plan, disk: DiskSpec, path: str) -> DriverError:
+    """What to say of a file that is in the way. On a shared pool it may be the only disk of a guest elsewhere."""
+    whose = claimant(plan, path)
+    says = f"its claim says that it belongs to {whose}, not to" if whose else "nothing says that it belongs to"
+    found = f"disk {disk.name}: {path} is there, and {says} this guest (uuid {plan.spec.uuid})."
+    if disk.shared:
+        return plan.error(
+            f"{found} It lies on the shared pool {disk.pool}, so it may be the only disk of a guest of another HostOS:"
+            " do not remove it. Find out who has it (oscarv.virt.status); if no guest does, move it out of the way"
+        )
+    return plan.error(f"{found} Look at it, then move it away or remove it")
+
+
 def refuse_shrink(plan: Plan, disk: DiskSpec, size: int) -> None:
     if size_wanted(disk) < size:
         raise plan.error(

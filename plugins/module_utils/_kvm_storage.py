@@ -113,10 +113,7 @@ def _plan_file(plan: Plan, disk: DiskSpec, path: str, attached: bool) -> None:
     elif plan.claim is not None and plan.claim.files.get(disk.name) == path:
         disks.plan_reuse(plan, disk, path)
     else:
-        raise plan.error(
-            f"disk {disk.name}: {path} is there, and nothing says that it belongs to this guest. Look at it, then move"
-            " it away or remove it"
-        )
+        raise disks.unknown(plan, disk, path)
 
 
 def _attach(plan: Plan, name: str, path: str) -> None:

@@ -31,6 +31,7 @@ _NAME = re.compile(r"^[a-z0-9](?:[a-z0-9.-]{0,61}[a-z0-9])?$")
 _MAC = re.compile(r"^(?:[0-9a-f]{2}:){5}[0-9a-f]{2}$")
 _BUILD_ID = re.compile(r"^[0-9a-f]{64}$")
 _COMMAND_LINE = re.compile(r"^[\x20-\x7e]{1,2000}$")
+_HOST_KEY = re.compile(r"^ssh-ed25519 [A-Za-z0-9+/=]{1,200}$")
 _BRIDGE = re.compile(r"^[A-Za-z0-9_.-]{1,15}$")
 
 
@@ -110,6 +111,8 @@ class GuestSpec:
     xen_type: t.Optional[str] = None  #: of XEN_TYPES; None: what the HostOS does best. Other hypervisors do not look
     #: Not None: the guest boots the kernel and initramfs of its build from outside its disk, with this command line.
     command_line: t.Optional[str] = None
+    #: The public host key that the ledger has of the guest: it was made before. Only for one that comes up elsewhere.
+    host_key: t.Optional[str] = None
     recreate: bool = False  #: consent to make the guest again, empty, after its HostOS was lost or for a rebuild
 
     @property
@@ -200,6 +203,8 @@ def _validate(spec: GuestSpec) -> None:
     check(spec.state in STATES, "state", spec.state, ", ".join(STATES))
     check(spec.firmware in FIRMWARES, "firmware", spec.firmware, ", ".join(FIRMWARES))
     check(spec.xen_type in (None, *XEN_TYPES), "xen_type", spec.xen_type, ", ".join(XEN_TYPES))
+    if spec.host_key is not None:
+        check(bool(_HOST_KEY.fullmatch(spec.host_key)), "host_key", spec.host_key, "a public key: ssh-ed25519 AAAA...")
     if spec.command_line is not None:
         allowed = "at most 2000 printable ASCII characters"
         check(bool(_COMMAND_LINE.fullmatch(spec.command_line)), "command_line", spec.command_line, allowed)

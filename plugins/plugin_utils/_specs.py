@@ -88,6 +88,7 @@ def _spec(
     host = cluster.hosts[t.cast(str, row.host)]
     contacted = row.first_contact is not None
     seed = SeedSpec(guest.name, guest.authorized_keys, guest.cloud_init)
+    key = state.host_keys.get(row.uuid)
     return GuestSpec(
         cluster=cluster.name,
         name=guest.name,
@@ -105,6 +106,7 @@ def _spec(
         autostart=guest.autostart,
         seed=None if contacted else seed,
         first_contact=contacted,
+        host_key=key.key if key else None,
         recreate=recreate,
         xen_type=guest.xen_type,
     )

@@ -10,6 +10,7 @@ import random
 
 import pytest
 from ansible_collections.oscarv.virt.plugins.plugin_utils._ledger_rows import BuildRow, HostRow, MoveRow
+from ansible_collections.oscarv.virt.plugins.plugin_utils._specs import specs
 from world import BUILD, NEWER, NOW, World
 
 GIB = 2**30
@@ -267,6 +268,11 @@ def test_shared_guests_of_a_fenced_host_come_up_elsewhere(world: World) -> None:
     assert after.host != "node1" and after.epoch == 2 and after.first_contact == NOW and not decision.recreate
     why = next(h.why for h in decision.changes.history if h.subject == name)
     assert "was on node1, which is fenced (epoch 2)" in why
+    # By this the new HostOS knows that the disks, which no claim names, are the guest's.
+    told = next(spec for spec in specs(world.cluster(), world.state)[str(after.host)] if spec.name == name)
+    assert all(disk.shared for disk in told.disks)
+    assert (told.epoch, told.first_contact, told.seed) == (2, True, None)
+    assert told.host_key == world.state.host_keys[after.uuid].key
 
 
 def test_the_epoch_is_one_that_no_copy_ever_had(world: World) -> None:

@@ -97,9 +97,11 @@ def test_a_build_without_a_known_kernel_cannot_be_booted_so(world: World, manife
 
 def test_after_first_contact_there_is_no_seed(world: World) -> None:
     world.run()
+    assert spec(world, "wn1").host_key is None
     world.boot()
     made = spec(world, "wn1")
     assert made.seed is None and made.first_contact
+    assert made.host_key == world.state.host_keys[made.uuid].key
 
 
 def test_every_host_has_a_list_and_unplaced_or_moving_guests_are_in_none(world: World) -> None:
