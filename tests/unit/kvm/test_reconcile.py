@@ -392,7 +392,10 @@ def test_a_console_log_that_somebody_else_chose_stays(simulator: Simulator) -> N
     assert consoles(simulator, "compute-1") == ["/srv/wn001-serial.log"]
 
 
-def test_a_renamed_guest_takes_its_uefi_variables_along(simulator: Simulator, tmp_path: pathlib.Path) -> None:
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_renamed_guest_takes_its_uefi_variables_along(
+    simulator: Simulator, tmp_path: pathlib.Path, shared: bool
+) -> None:
     simulator.run([guest(1, state="stopped", firmware="uefi")])
     variables = tmp_path / "wn001_VARS.fd"
     variables.write_text("boot entries")
@@ -401,13 +404,20 @@ def test_a_renamed_guest_takes_its_uefi_variables_along(simulator: Simulator, tm
     system = f"<os><type>hvm</type>{loader}<nvram>{variables}</nvram><boot dev='hd'/></os>"
     replace_os(domain, parse(system))
     simulator.connection.defineXML(ET.tostring(domain, encoding="unicode"))
+    if shared:  # with a guest that was renamed before variables were, too
+        simulator.connection.defineXML(
+            FOREIGN.format(name="other", mac="52:54:00:99:99:99", uuid="").replace(
+                "<os><type>hvm</type></os>", system.replace("<boot dev='hd'/>", "")
+            )
+        )
     renamed = guest(1, state="stopped", name="compute-1", firmware="uefi")
     planned, done = simulator.plain([renamed], check=True), simulator.plain([renamed])
     steps = done["guests"]["compute-1"]["steps"]
     assert f"rename {variables}" in steps and planned["guests"]["compute-1"]["steps"] == steps
     domain = parse(simulator.connection.lookupByName("compute-1").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
     assert domain.findtext("os/nvram") == str(tmp_path / "compute-1_VARS.fd")
-    assert (tmp_path / "compute-1_VARS.fd").read_text() == "boot entries" and not variables.exists()
+    assert (tmp_path / "compute-1_VARS.fd").read_text() == "boot entries"
+    assert variables.exists() is shared, "what another domain names stays"
     assert not simulator.plain([renamed])["changed"]
 
 
