@@ -85,6 +85,7 @@ class Seen:
     disks: tuple[dict[str, t.Any], ...] = ()  #: name, path, pool, size (bytes), backing
     nics: tuple[dict[str, t.Any], ...] = ()  #: mac, bridge, model
     seed: str | None = None  #: path of the seed, if one is attached
+    console_log: str | None = None  #: path of the log of its console, where one is kept
     native: t.Any = dataclasses.field(default=None, repr=False, compare=False)  #: the driver's own object
 
 

@@ -50,6 +50,20 @@ def set_firmware(domain: ET.Element, firmware: str) -> None:
     system.extend(children)
 
 
+def set_variables(domain: ET.Element, path: str) -> None:
+    """Point the firmware to a file of UEFI variables; a domain that names none stays so."""
+    found = domain.find("os/nvram")
+    if found is not None and found.text:
+        found.text = path
+
+
+def set_console_log(domain: ET.Element, old: str, new: str) -> None:
+    """Let consoles that are logged to `old` be logged to `new`."""
+    for log in domain.findall("devices/*/log"):
+        if log.get("file") == old:
+            log.set("file", new)
+
+
 def put_nic(domain: ET.Element, nic: NicSpec) -> None:
     """Add a NIC, or change the one that has its MAC."""
     found = find_nic(domain, nic.mac)

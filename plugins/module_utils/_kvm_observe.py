@@ -168,6 +168,7 @@ def _read(domain: t.Any, lists: _Lists, pools: t.Mapping[str, str]) -> Seen | No
         ),
         nics=tuple(dataclasses.asdict(nic) for nic in config.nics),
         seed=config.drive.path if config.drive else None,
+        console_log=config.console_log,
         native=Native(
             domain,
             config,

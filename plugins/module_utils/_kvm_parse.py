@@ -73,6 +73,8 @@ class View:
     nics: tuple[Nic, ...]
     pending: tuple[str, ...]
     os_type: str = ""  #: hvm | linux, xen (Xen's PV) | xenpvh
+    variables: str | None = None  #: file of its UEFI variables, once libvirt has chosen one
+    console_log: str | None = None  #: file that its serial console is logged to
     boot: Boot | None = None  #: None: it boots its disk, or something that somebody else put there
 
     def disk(self, name: str) -> Disk | None:
@@ -134,6 +136,8 @@ def view(domain: ET.Element) -> View:
         nics=tuple(nic for nic in map(_nic, domain.findall("devices/interface")) if nic.mac),
         pending=tuple(pending.get("keys", "").split()) if pending is not None else (),
         os_type=((os_type.text or "") if os_type is not None else ""),
+        variables=domain.findtext("os/nvram") or None,
+        console_log=_console_log(domain),
         boot=boot_of(domain),
     )
 
@@ -166,6 +170,11 @@ def size_of(element: ET.Element | None) -> int:
     if element is None:
         return 0
     return int(element.text or 0) * _UNITS[element.get("unit", "KiB")]
+
+
+def _console_log(domain: ET.Element) -> str | None:
+    log = domain.find("devices/serial/log")
+    return log.get("file") if log is not None else None
 
 
 def _firmware(domain: ET.Element) -> str:

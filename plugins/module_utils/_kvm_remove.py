@@ -20,6 +20,9 @@ from ._kvm_world import Phase, Plan
 from ._kvm_xml import CONSOLE_LOGS
 from ._paths import disk_name_of, seed_path
 
+#: What domains call the folder of their logs; a test's libvirtd has it elsewhere than `CONSOLE_LOGS` says.
+_LOGS_NAMED = pathlib.Path(CONSOLE_LOGS)
+
 
 def plan_absent(plan: Plan, *, stale: bool = False) -> None:
     """`stale`: the ledger knows a newer copy elsewhere. It must not write to a disk that both see, nor lose it."""
@@ -32,8 +35,9 @@ def plan_absent(plan: Plan, *, stale: bool = False) -> None:
         _plan_power_off(plan, seen, stale)
         _plan_files(plan, seen, stale)
         plan.add(Phase.DEFINE, "undefine", functools.partial(_undefine, plan))
-        if plan.world.has_files:
-            plan.add(Phase.SETTLE, "", functools.partial(_remove_logs, seen.name))
+        log = pathlib.Path(seen.console_log or "")
+        if plan.world.has_files and log.parent == _LOGS_NAMED and not _shares_log(plan, seen):
+            plan.add(Phase.SETTLE, "", functools.partial(_remove_logs, log.name))
     finish(plan)
 
 
@@ -105,6 +109,12 @@ def _undefine(plan: Plan) -> None:
         plan.native.domain.undefineFlags(flags)
 
 
-def _remove_logs(guest: str) -> None:
-    for path in glob.glob(f"{CONSOLE_LOGS}/{glob.escape(guest)}-serial.log*"):
+def _shares_log(plan: Plan, seen: Seen) -> bool:
+    """A guest that was renamed before logs were, too, may share its log with the next one of its old name."""
+    return any(other.console_log == seen.console_log for other in plan.world.others(seen.uuid))
+
+
+def _remove_logs(name: str) -> None:
+    """The log that the domain named, and what virtlogd has rotated of it."""
+    for path in glob.glob(f"{CONSOLE_LOGS}/{glob.escape(name)}*"):
         remove(pathlib.Path(path))

@@ -10,6 +10,7 @@ no moment does the domain name a file that is not there.
 from __future__ import annotations
 
 import functools
+import glob
 import os
 import pathlib
 
@@ -22,7 +23,11 @@ from ._kvm_connection import told
 from ._kvm_files import remove_unused
 from ._kvm_power import lookup
 from ._kvm_world import Phase, Plan
+from ._kvm_xml import console_log
 from ._paths import disk_name_of, kind_of
+
+#: Stands for the UEFI variables among the names of disks, none of which has a slash.
+_VARIABLES = "os/nvram"
 
 
 def plan_name(plan: Plan, seen: Seen) -> None:
@@ -51,6 +56,23 @@ def plan_name(plan: Plan, seen: Seen) -> None:
     if seen.name != spec.name:
         plan.add(Phase.PREPARE, f"rename {seen.name} to {spec.name}", functools.partial(_rename, plan))
     plan.edits.extend(functools.partial(_point, name=name, path=new) for _path, new, name in renamed)
+    _plan_log(plan)
+
+
+def _plan_log(plan: Plan) -> None:
+    """The next guest of the old name would log to the same file, which virtlogd refuses: it would not start."""
+    old, new = console_log(plan.mark.guest), console_log(plan.spec.name)
+    if old == new or plan.native.config.console_log != old:
+        return
+    plan.edits.append(functools.partial(edit.set_console_log, old=old, new=new))
+    if plan.world.has_files and not any(seen.console_log == old for seen in plan.world.others(plan.spec.uuid)):
+        plan.add(Phase.SETTLE, "", functools.partial(_move_logs, old, new))
+
+
+def _move_logs(old: str, new: str) -> None:
+    """With those that virtlogd has rotated; what an earlier guest of the new name has left goes."""
+    for path in glob.glob(glob.escape(old) + "*"):
+        os.replace(path, new + path[len(old) :])
 
 
 def _refuse(plan: Plan, seen: Seen) -> None:
@@ -63,7 +85,10 @@ def _refuse(plan: Plan, seen: Seen) -> None:
 
 
 def _renamed_files(plan: Plan) -> list[tuple[str, str, str]]:
-    """(path, new path, name of the disk) of every file of our making that the persistent configuration names."""
+    """(path, new path, name of the disk) of every file of our making that the persistent configuration names.
+
+    The UEFI variables' file is of libvirt's making, and named by it after the domain.
+    """
     mark, spec = plan.mark, plan.spec
     found: list[tuple[str, str, str]] = []
     if mark.guest == spec.name:
@@ -76,11 +101,17 @@ def _renamed_files(plan: Plan) -> list[tuple[str, str, str]]:
             found.append(
                 (disk.path, str(pathlib.Path(disk.path).with_name(f"{spec.name}-{name}.{kind_of(disk.path)}")), name)
             )
+    variables = plan.native.config.variables
+    if variables and pathlib.Path(variables).name.startswith(f"{mark.guest}_VARS."):
+        ending = pathlib.Path(variables).name[len(mark.guest) :]
+        found.append((variables, str(pathlib.Path(variables).with_name(spec.name + ending)), _VARIABLES))
     return found
 
 
 def _point(domain: edit.ET.Element, name: str, path: str) -> None:
-    if name == "seed":
+    if name == _VARIABLES:
+        edit.set_variables(domain, path)
+    elif name == "seed":
         edit.put_seed(domain, path)
     else:
         edit.put_disk(domain, name, path)

@@ -93,9 +93,9 @@ class World:
 
 
 def files_of(seen: Seen) -> set[str]:
-    """Every file that a domain needs: its disks and CD-ROMs, and all that these stand on."""
+    """Every file that a domain needs: disks and CD-ROMs, all that these stand on, and UEFI variables."""
     native = t.cast(Native, seen.native)
-    found: set[str] = set()
+    found: set[str] = {native.config.variables} if native.config.variables else set()
     for disk in (*native.config.disks, *(native.live.disks if native.live else ())):
         found.update(chain(disk.path))
     return found

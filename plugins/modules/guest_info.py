@@ -151,7 +151,6 @@ from ansible.module_utils.basic import AnsibleModule
 from ..module_utils._console import last_lines
 from ..module_utils._driver import DriverError
 from ..module_utils._hypervisor import ARGUMENTS, open_driver
-from ..module_utils._kvm_xml import console_log
 from ..module_utils._report import foreign_of, seen_plain
 
 #: Lines of a console: what a panic needs to be known.
@@ -182,8 +181,9 @@ def main() -> None:
         for uuid, seen in observation.guests.items()
         if seen.mark is not None and cluster in (None, seen.mark.cluster)
     }
-    wanted = {seen.name for seen in ours.values()} & set(module.params["consoles"])
-    said = {name: last_lines(console_log(name), LINES) for name in sorted(wanted)}
+    wanted = set(module.params["consoles"])
+    logs = {seen.name: seen.console_log for seen in ours.values() if seen.console_log and seen.name in wanted}
+    said = {name: last_lines(path, LINES) for name, path in sorted(logs.items())}
     module.exit_json(
         changed=False,
         guests={uuid: seen_plain(seen) for uuid, seen in ours.items()},

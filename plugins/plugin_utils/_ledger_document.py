@@ -147,8 +147,8 @@ def _inconsistencies(cluster: str, changes: Changes) -> list[str]:
 
 
 def same_rows(before: t.Mapping[str, t.Any], after: t.Mapping[str, t.Any]) -> bool:
-    """Whether two documents hold the same rows; history and revision may differ."""
-    return all(before[part] == after[part] for part in _PARTS if part != "history")
+    """Whether two documents hold the same rows; history and revision may differ. A part that is left out is empty."""
+    return all((before.get(part) or []) == (after.get(part) or []) for part in _PARTS if part != "history")
 
 
 def has_rows(document: t.Mapping[str, t.Any]) -> bool:

@@ -117,7 +117,9 @@ class _Observe:
         elif seen.epoch is not None and seen.epoch > row.epoch:
             reason = (
                 f"guest {row.name} on {host} has epoch {seen.epoch}, the ledger only {row.epoch}: the ledger is older"
-                " than reality. Was a backup restored? Use `operation: rebuild`"
+                " than reality. Was a backup restored? Empty the ledger (docs/how-to/ledger.md: import an empty"
+                " document with `replace: true`), then run oscarv.virt.settle; a rebuild alone keeps the rows that are"
+                " there"
             )
         elif seen.epoch is not None and seen.epoch < row.epoch and row.state != "planned":
             reason = f"guest {row.name} on {host} has epoch {seen.epoch}, the ledger {row.epoch}: deploy updates it"

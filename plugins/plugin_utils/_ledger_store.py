@@ -11,6 +11,7 @@ every run.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import fcntl
 import functools
 import os
@@ -27,6 +28,31 @@ if t.TYPE_CHECKING:
 PATIENCE = 60
 #: Runs one SELECT with named parameters (`:name`) and returns the rows.
 Fetch = t.Callable[[str, t.Mapping[str, t.Any]], t.Sequence[t.Sequence[t.Any]]]
+
+#: Settings of a writer's transaction on PostgreSQL's server. Without keepalives of its own the server would wait for
+#: the system's (two hours) before it gives up a controller that lost power or network, and its locks with it. They are
+#: set in the transaction, not on the command line of the session, which poolers refuse; a Unix socket ignores them.
+_WRITER = {
+    "lock_timeout": "{patience}s",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
+}
+#: SQLSTATE of a lock that was not had in time; the message is in the server's language.
+_LOCK_NOT_AVAILABLE = "55P03"
+#: Who holds the cluster's lock, or the database's in a mode that keeps this writer out; the longest first.
+_HOLDERS = """
+    SELECT DISTINCT held.pid, run.application_name, host(run.client_addr), run.client_port, run.xact_start
+    FROM pg_locks AS held JOIN pg_stat_activity AS run ON run.pid = held.pid
+    WHERE held.locktype = 'advisory' AND held.granted AND held.objsubid = 1 AND held.pid <> pg_backend_pid()
+      AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND (
+        (CAST(held.classid AS bigint) << 32 | CAST(held.objid AS bigint)) = hashtextextended(:name, 1)
+        OR (CAST(held.classid AS bigint) << 32 | CAST(held.objid AS bigint)) = hashtextextended('oscarv.virt', 0)
+        AND (held.mode = 'ExclusiveLock' OR :whole)
+      )
+    ORDER BY run.xact_start
+"""
 
 _INSTALL = "install it into Ansible's Python: python3 -m pip install "
 
@@ -236,8 +262,8 @@ class PostgresStore:
 
     def _explain(self, error: Exception) -> str:
         text = " ".join(str(getattr(error, "orig", None) or error).split())
-        if "lock timeout" in text:
-            return f"another run has held it for {PATIENCE} s; wait for that run to end and start again"
+        if _lock_timeout(error):
+            return _held("")
         if "connection" in text:
             return f"{text}: is the server up, and may this user log in (password in PGPASSWORD or ~/.pgpass)?"
         return text
@@ -253,21 +279,63 @@ class PostgresStore:
         """Locks the cluster, or with `whole` the database. READ COMMITTED: a statement after the lock sees what
         the writer before committed, where a snapshot would still be the one from before the wait."""
         with self._connect("READ COMMITTED") as connection:
-            connection.exec_driver_sql(f"SET LOCAL lock_timeout = '{PATIENCE}s'")
             fetch = self.fetch(connection)
-            if whole or self.version(fetch) is None:
-                fetch("SELECT pg_advisory_xact_lock(hashtextextended('oscarv.virt', 0))", {})
-            else:
-                fetch("SELECT pg_advisory_xact_lock_shared(hashtextextended('oscarv.virt', 0))", {})
-            fetch("SELECT pg_advisory_xact_lock(hashtextextended(:name, 1))", {"name": cluster})
+            for name, value in _WRITER.items():
+                value = value.format(patience=PATIENCE)
+                fetch("SELECT set_config(:name, :value, true)", {"name": name, "value": value})
+            whole = whole or self.version(fetch) is None
+            try:
+                self._lock(fetch, cluster, whole)
+            except _sqlalchemy(self.url).exc.DBAPIError as error:
+                if not _lock_timeout(error):
+                    raise
+                connection.rollback()  # else the server answers nothing more
+                holders = self._holders(fetch, cluster, whole)
+                raise LedgerError(f"ledger {self.url}: {_held(holders)}") from error
             yield connection
             connection.commit()
+
+    def _lock(self, fetch: Fetch, cluster: str, whole: bool) -> None:
+        mode = "" if whole else "_shared"
+        fetch(f"SELECT pg_advisory_xact_lock{mode}(hashtextextended('oscarv.virt', 0))", {})
+        fetch("SELECT pg_advisory_xact_lock(hashtextextended(:name, 1))", {"name": cluster})
+
+    def _holders(self, fetch: Fetch, cluster: str, whole: bool) -> str:
+        """Words for the runs that hold the lock; none where they have ended or the server does not tell."""
+        try:
+            found = fetch(_HOLDERS, {"name": cluster, "whole": whole})
+        except _sqlalchemy(self.url).exc.DBAPIError:
+            return ""
+        return ", ".join(_holder(*row) for row in found)
 
     def fetch(self, connection: sa.Connection) -> Fetch:
         return lambda sql, values: connection.execute(_text(sql), dict(values)).all()
 
     def version(self, fetch: Fetch) -> int | None:
         return _version(fetch) if fetch("SELECT to_regclass('oscarv_schema')", {})[0][0] else None
+
+
+def _lock_timeout(error: Exception) -> bool:
+    return getattr(getattr(error, "orig", None), "sqlstate", None) == _LOCK_NOT_AVAILABLE
+
+
+def _held(holders: str) -> str:
+    by = f" ({holders})" if holders else ""
+    return f"another run has held it for {PATIENCE} s{by}; wait for that run to end and start again"
+
+
+def _holder(
+    pid: int, application: str | None, address: str | None, port: int | None, since: datetime.datetime | None
+) -> str:
+    """One run as PostgreSQL shows it; what it hides from other users (None) is left out."""
+    words = [f"pid {pid} of the server"]
+    if application:
+        words.append(application)
+    if address or port == -1:  # PostgreSQL's own sign for a Unix socket
+        words.append(f"from {address or 'the same machine'}")
+    if since:
+        words.append(f"since {since.astimezone(datetime.timezone.utc).isoformat(timespec='seconds')}")
+    return " ".join(words)
 
 
 def _version(fetch: Fetch) -> int | None:

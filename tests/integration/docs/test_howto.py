@@ -64,7 +64,12 @@ class World:
         self.late: list[Step] = []
 
     def shell(self, script: str) -> subprocess.CompletedProcess[str]:
-        database = {"PGHOST": str(self.server.folder), "PGUSER": "oscarv", "PGPASSWORD": PASSWORD}
+        database = {
+            "PGHOST": str(self.server.folder),
+            "PGPORT": str(self.server.port),
+            "PGUSER": "oscarv",
+            "PGPASSWORD": PASSWORD,
+        }
         return shell(script, self.folder, **database)
 
     def run(self, step: Step) -> str:
@@ -77,7 +82,7 @@ class World:
             (self.folder / "play.yml").write_text(play)
             script = "ansible-playbook play.yml -i inventories/demo"
         script = script.replace("postgresql://oscarv@db.example.org", "postgresql://oscarv@")
-        script = script.replace("/oscarv PGPASSWORD=...", f"/oscarv?host={self.server.folder}")
+        script = script.replace("/oscarv PGPASSWORD=...", f"/oscarv?host={self.server.folder}&port={self.server.port}")
         done = self.shell(script)
         word = starts(step, FAILS)
         if word is not None:

@@ -1,7 +1,8 @@
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A PostgreSQL server of the tests' own: Debian's programs on a private folder, reached over a socket in it."""
+"""A PostgreSQL server of the tests' own: Debian's programs on a private folder, reached over a socket in it, or over
+loopback where a test is about TCP."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import pathlib
 import pwd
 import shutil
 import signal
+import socket
 import subprocess
 import tempfile
 import time
@@ -44,10 +46,16 @@ class Server:
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="oscarv-pg-", dir="/tmp"))
         if self._account:
             shutil.chown(self.folder, self._account)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
         self._process: subprocess.Popen[bytes] | None = None
 
     def url(self, database: str = "postgres", password: str = PASSWORD) -> str:
-        return f"postgresql://{USER}:{password}@/{database}?host={self.folder}"
+        return f"postgresql://{USER}:{password}@/{database}?host={self.folder}&port={self.port}"
+
+    def tcp_url(self, database: str) -> str:
+        return f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{self.port}/{database}"
 
     def start(self) -> None:
         (self.folder / "password").write_text(PASSWORD)
@@ -58,7 +66,12 @@ class Server:
         )  # fmt: skip
         if made.returncode:
             raise RuntimeError(made.stderr.decode())
-        options = {"listen_addresses": "", "unix_socket_directories": str(self.folder), "max_connections": "80"}
+        options = {
+            "listen_addresses": "127.0.0.1",
+            "port": str(self.port),
+            "unix_socket_directories": str(self.folder),
+            "max_connections": "80",
+        }
         words = [word for name, value in options.items() for word in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -72,7 +85,7 @@ class Server:
                 stderr=log,
             )
         deadline = time.monotonic() + 60
-        while self._run("pg_isready", "--quiet", "--host", str(self.folder)).returncode:
+        while self._run("pg_isready", "--quiet", "--host", str(self.folder), "--port", str(self.port)).returncode:
             if time.monotonic() > deadline or self._process.poll() is not None:
                 raise RuntimeError((self.folder / "log").read_text())
             time.sleep(0.05)
@@ -86,7 +99,19 @@ class Server:
 
     def sql(self, statement: str, database: str = "postgres") -> str:
         environment = {**os.environ, "PGPASSWORD": PASSWORD}
-        words = ["--host", str(self.folder), "--username", USER, "--dbname", database, "-XAt", "-c", statement]
+        words = [
+            "--host",
+            str(self.folder),
+            "--port",
+            str(self.port),
+            "--username",
+            USER,
+            "--dbname",
+            database,
+            "-XAt",
+            "-c",
+            statement,
+        ]
         done = subprocess.run(
             [programs() / "psql", *words], env=environment, capture_output=True, text=True, check=True, cwd="/"
         )

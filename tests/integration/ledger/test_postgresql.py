@@ -101,6 +101,37 @@ def test_a_cluster_has_one_writer_and_a_neighbour_need_not_wait(database: str, m
     assert len(ledger.state().guests) == 2
 
 
+def test_the_server_gives_up_a_controller_that_vanishes_within_a_minute(database: str, server: Server) -> None:
+    """Over a Unix socket, where there is nothing to keep alive, the same settings are taken and show as 0."""
+    name = database.partition("@/")[2].partition("?")[0]
+    shown = {}
+    for way, url in {"tcp": server.tcp_url(name), "socket": database}.items():
+        with open_store(url, "/", {}).writer("demo") as connection:
+            shown[way] = [
+                int(connection.exec_driver_sql(f"SHOW tcp_keepalives_{what}").scalar_one())
+                for what in ("idle", "interval", "count")
+            ]
+    assert shown == {"tcp": [30, 10, 3], "socket": [0, 0, 0]}
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_who_waits_in_vain_is_told_for_whom(
+    database: str, server: Server, monkeypatch: pytest.MonkeyPatch, whole: bool
+) -> None:
+    monkeypatch.setattr(_ledger_store, "PATIENCE", 1)
+    name = database.partition("@/")[2].partition("?")[0]
+    write(ledger_at(database), guests=(ledgers.guest(1),))
+    holder, neighbour = open_store(server.tcp_url(name), "/", {}), open_store(database, "/", {})
+    with neighbour.writer("neighbour"), holder.writer("demo") as connection:
+        pid = connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one()
+        with pytest.raises(LedgerError) as caught, open_store(database, "/", {}).writer("demo", whole=whole):
+            pass
+    said = str(caught.value)
+    assert f"pid {pid} of the server oscarv.virt from 127.0.0.1 since 20" in said and "+00:00" in said
+    # Who only shares the database's lock is in the way of one who wants it whole, and of nobody else.
+    assert said.count("pid ") == (2 if whole else 1) and ("from the same machine" in said) is whole
+
+
 def test_neighbours_that_take_the_same_address_at_once_do_not_both_get_it(database: str) -> None:
     """Each cluster locks itself only: the unique constraint is what stands between them."""
     clusters = [ledger_at(database, name) for name in ("one", "two")]

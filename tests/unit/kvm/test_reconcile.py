@@ -8,16 +8,23 @@ from __future__ import annotations
 import contextlib
 import pathlib
 import typing as t
+import unittest.mock
+import xml.etree.ElementTree as ET
 
 import libvirt
 import pytest
-from ansible_collections.oscarv.virt.plugins.module_utils import _dialect
+from ansible_collections.oscarv.virt.plugins.module_utils import _dialect, _kvm_remove, _kvm_rename
 from ansible_collections.oscarv.virt.plugins.module_utils._driver import DriverError
 from ansible_collections.oscarv.virt.plugins.module_utils._kvm import KvmDriver, Options
 from ansible_collections.oscarv.virt.plugins.module_utils._kvm_connection import open_connection
+from ansible_collections.oscarv.virt.plugins.module_utils._kvm_observe import observe_all, pool_paths
+from ansible_collections.oscarv.virt.plugins.module_utils._kvm_parse import parse
+from ansible_collections.oscarv.virt.plugins.module_utils._kvm_world import World
+from ansible_collections.oscarv.virt.plugins.module_utils._kvm_xml import console_log
 from ansible_collections.oscarv.virt.plugins.module_utils._reconcile import Result, Wish, reconcile
 from ansible_collections.oscarv.virt.plugins.module_utils._report import diffs, result_plain
 from ansible_collections.oscarv.virt.plugins.module_utils._tombstone import MOVED, MOVING, Tombstone, Tombstones
+from ansible_collections.oscarv.virt.plugins.modules import guest_info
 from kvm_plain import MIB, plain
 
 FOREIGN = """<domain type='test'><name>{name}</name>{uuid}<memory>65536</memory><os><type>hvm</type></os>
@@ -358,6 +365,117 @@ def test_a_rename_keeps_the_guest(simulator: Simulator) -> None:
     assert simulator.names() == {"compute-1": False}
     assert simulator.connection.lookupByName("compute-1").UUIDString() == uuid(1)
     assert not simulator.plain([renamed])["changed"]
+
+
+def consoles(simulator: Simulator, name: str) -> list[str]:
+    """The files that a guest's consoles are logged to."""
+    domain = parse(simulator.connection.lookupByName(name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    return sorted({log.get("file", "") for log in domain.findall("devices/*/log")})
+
+
+def test_a_renamed_guest_leaves_its_console_log_to_the_next_of_its_old_name(simulator: Simulator) -> None:
+    """virtlogd refuses one file twice: the next guest would not start."""
+    simulator.run([guest(1, state="stopped")])
+    simulator.run([guest(1, state="stopped", name="compute-1")])
+    simulator.run([guest(1, state="stopped", name="compute-1"), guest(2, state="stopped", name="wn001")])
+    assert consoles(simulator, "compute-1") == [console_log("compute-1")]
+    assert consoles(simulator, "wn001") == [console_log("wn001")]
+    seen = observe_all(simulator.connection, pool_paths(simulator.connection)).guests
+    assert seen[uuid(1)].console_log == console_log("compute-1")
+
+
+def test_a_console_log_that_somebody_else_chose_stays(simulator: Simulator) -> None:
+    simulator.run([guest(1, state="stopped")])
+    xml = simulator.connection.lookupByName("wn001").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    simulator.connection.defineXML(xml.replace(console_log("wn001"), "/srv/wn001-serial.log"))
+    simulator.run([guest(1, state="stopped", name="compute-1")])
+    assert consoles(simulator, "compute-1") == ["/srv/wn001-serial.log"]
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_renamed_guest_takes_its_uefi_variables_along(
+    simulator: Simulator, tmp_path: pathlib.Path, shared: bool
+) -> None:
+    simulator.run([guest(1, state="stopped", firmware="uefi")])
+    variables = tmp_path / "wn001_VARS.fd"
+    variables.write_text("boot entries")
+    domain = parse(simulator.connection.lookupByName("wn001").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    loader = "<loader readonly='yes' type='pflash'>/usr/share/OVMF/OVMF_CODE.fd</loader>"
+    system = f"<os><type>hvm</type>{loader}<nvram>{variables}</nvram><boot dev='hd'/></os>"
+    replace_os(domain, parse(system))
+    simulator.connection.defineXML(ET.tostring(domain, encoding="unicode"))
+    if shared:  # with a guest that was renamed before variables were, too
+        simulator.connection.defineXML(
+            FOREIGN.format(name="other", mac="52:54:00:99:99:99", uuid="").replace(
+                "<os><type>hvm</type></os>", system.replace("<boot dev='hd'/>", "")
+            )
+        )
+    renamed = guest(1, state="stopped", name="compute-1", firmware="uefi")
+    planned, done = simulator.plain([renamed], check=True), simulator.plain([renamed])
+    steps = done["guests"]["compute-1"]["steps"]
+    assert f"rename {variables}" in steps and planned["guests"]["compute-1"]["steps"] == steps
+    domain = parse(simulator.connection.lookupByName("compute-1").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE))
+    assert domain.findtext("os/nvram") == str(tmp_path / "compute-1_VARS.fd")
+    assert (tmp_path / "compute-1_VARS.fd").read_text() == "boot entries"
+    assert variables.exists() is shared, "what another domain names stays"
+    assert not simulator.plain([renamed])["changed"]
+
+
+def replace_os(domain: ET.Element, system: ET.Element) -> None:
+    old = domain.find("os")
+    assert old is not None
+    domain.remove(old)
+    domain.append(system)
+
+
+def test_logs_take_their_rotated_ones_along(tmp_path: pathlib.Path) -> None:
+    for ending in ("", ".0", ".1"):
+        (tmp_path / f"wn1-serial.log{ending}").write_text(f"wn1{ending}")
+    (tmp_path / "wn10-serial.log").write_text("another guest's")
+    (tmp_path / "new-serial.log").write_text("left by an earlier guest")
+    _kvm_rename._move_logs(f"{tmp_path}/wn1-serial.log", f"{tmp_path}/new-serial.log")
+    assert {path.name: path.read_text() for path in tmp_path.iterdir()} == {
+        "new-serial.log": "wn1",
+        "new-serial.log.0": "wn1.0",
+        "new-serial.log.1": "wn1.1",
+        "wn10-serial.log": "another guest's",
+    }
+
+
+@pytest.mark.parametrize("shared", [False, True])
+def test_the_log_that_a_removed_guest_named_goes_unless_another_names_it(
+    simulator: Simulator, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch, shared: bool
+) -> None:
+    simulator.run([guest(1, state="stopped"), guest(2, state="stopped", name="old")])
+    for name in ["wn001", *(["old"] if shared else [])]:
+        xml = simulator.connection.lookupByName(name).XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+        simulator.connection.defineXML(xml.replace(console_log(name), console_log("was")))
+    logs = ["was-serial.log", "was-serial.log.0", "wn001-serial.log"]
+    for log in logs:
+        (tmp_path / log).touch()
+    monkeypatch.setattr(_kvm_remove, "CONSOLE_LOGS", str(tmp_path))
+    monkeypatch.setattr(World, "has_files", True)
+    simulator.run([guest(1, state="absent")], remove_disks=True)
+    assert simulator.names() == {"old": False}
+    left = {path.name for path in tmp_path.glob("*.log*")}
+    assert left == (set(logs) if shared else {"wn001-serial.log"})
+
+
+def test_the_console_is_read_where_the_domain_logs_it(
+    simulator: Simulator, tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    simulator.run([guest(1, state="stopped"), guest(2, state="stopped")])
+    log = tmp_path / "was-serial.log"
+    log.write_text("Kernel panic\n")
+    xml = simulator.connection.lookupByName("wn001").XMLDesc(libvirt.VIR_DOMAIN_XML_INACTIVE)
+    simulator.connection.defineXML(xml.replace(console_log("wn001"), str(log)))
+    options = Options(state_dir=simulator.state_dir)
+    monkeypatch.setattr(guest_info, "open_driver", lambda _params: KvmDriver(options, "demo", simulator.connection))
+    monkeypatch.setattr(KvmDriver, "close", lambda _self: None)  # the fixture closes the connection
+    module = unittest.mock.Mock(params={"cluster": "demo", "consoles": ["wn001", "wn002", "wn003"]})
+    monkeypatch.setattr(guest_info, "AnsibleModule", lambda **_arguments: module)
+    guest_info.main()
+    assert module.exit_json.call_args.kwargs["consoles"] == {"wn001": ["Kernel panic"]}
 
 
 def test_a_running_guest_is_renamed_with_a_restart_only(simulator: Simulator) -> None:

@@ -3,6 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 from __future__ import annotations
 
+import contextlib
+import datetime
 import os
 import pathlib
 import signal
@@ -369,3 +371,40 @@ def test_a_reader_without_write_permission_reads(ledger: Ledger, tmp_path: pathl
             os._exit(0 if good else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(reader, 0)[1]) == 0
     tmp_path.chmod(0o755)
+
+
+def test_a_postgresql_writer_sets_keepalives_before_it_asks_for_the_lock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the server makes of it is seen on a real one, in the integration suite."""
+    asked: list[tuple[str, t.Any]] = []
+
+    class Recorder:
+        def execute(self, statement: t.Any, values: t.Any) -> t.Any:
+            asked.append((str(statement), values))
+            return self
+
+        def all(self) -> list[tuple[None]]:
+            return [(None,)]
+
+        def commit(self) -> None: ...
+
+    store = open_store("postgresql://u@db/x", "/", {})
+    monkeypatch.setattr(store, "_connect", lambda _isolation: contextlib.nullcontext(Recorder()))
+    with store.writer("demo"):
+        pass
+    first_lock = next(number for number, (text, _values) in enumerate(asked) if "advisory" in text)
+    before = {values["name"]: values["value"] for text, values in asked[:first_lock] if "set_config" in text}
+    assert before == {
+        "lock_timeout": "60s",
+        "tcp_keepalives_idle": "30",
+        "tcp_keepalives_interval": "10",
+        "tcp_keepalives_count": "3",
+    }
+
+
+def test_the_holder_of_the_lock_is_shown_as_far_as_the_server_tells() -> None:
+    since = datetime.datetime(2026, 11, 20, 12, tzinfo=datetime.timezone(datetime.timedelta(hours=2)))
+    assert _ledger_store._holder(7, "oscarv.virt", "10.0.0.5", 4711, since) == (
+        "pid 7 of the server oscarv.virt from 10.0.0.5 since 2026-11-20T10:00:00+00:00"
+    )
+    assert _ledger_store._holder(7, "", None, -1, None) == "pid 7 of the server from the same machine"
+    assert _ledger_store._holder(7, None, None, None, None) == "pid 7 of the server"

@@ -153,7 +153,7 @@ def test_a_guest_that_is_not_where_it_should_be_is_absent_and_keeps_its_addresse
         (ledgers.guest(1, host="node02", epoch=2), "node01", 1, ["epoch 1", "node02", "epoch 2", "stale copy"]),
         (ledgers.guest(1, host=None), "node01", 1, ["stale copy"]),
         (ledgers.guest(1, state="released"), "node01", 1, ["released", "pruning"]),
-        (ledgers.guest(1), "node01", 5, ["epoch 5", "only 1", "older than reality", "rebuild"]),
+        (ledgers.guest(1), "node01", 5, ["epoch 5", "only 1", "older than reality", "empty document", "settle"]),
         (ledgers.guest(1, epoch=3), "node01", 2, ["epoch 2", "ledger 3", "deploy"]),
     ],
 )

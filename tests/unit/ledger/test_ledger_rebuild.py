@@ -11,6 +11,7 @@ import ledgers
 import pytest
 from ansible_collections.oscarv.virt.plugins.plugin_utils import _ledger_rows as rows
 from ansible_collections.oscarv.virt.plugins.plugin_utils._ledger_changes import applied, effective, problems
+from ansible_collections.oscarv.virt.plugins.plugin_utils._ledger_observe import observe
 from ansible_collections.oscarv.virt.plugins.plugin_utils._ledger_outcome import Outcome, Refused
 from ansible_collections.oscarv.virt.plugins.plugin_utils._ledger_rebuild import rebuild
 from ansible_collections.oscarv.virt.plugins.plugin_utils._ledger_seen import read_sights
@@ -200,3 +201,30 @@ def test_the_realm_is_the_definitions(cluster: Cluster) -> None:
     unknown = dataclasses.replace(cluster, networks={})
     outcome = recover(unknown, {"node01": ledgers.answer(ledgers.entry(1))})
     assert outcome.changes.nics[0].realm == "default" and "'compute' is not in the definition" in outcome.warnings[0]
+
+
+def test_after_an_old_backup_was_restored_the_way_that_the_message_names_leads_to_reality(
+    cluster: Cluster, tmp_path: pathlib.Path
+) -> None:
+    """wn1 moved since the backup. With its row there a rebuild does nothing; with the ledger emptied it is found."""
+    ledger = ledgers.ledger(tmp_path)
+    with ledger.transaction() as tx:
+        tx.write(rows.Changes(guests=(ledgers.guest(1),), nics=(ledgers.nic(1),), moves=(ledgers.move(1),)))
+    answers = {"node02": ledgers.answer(ledgers.entry(1, epoch=5))}
+    sights = read_sights({host: answers.get(host, ledgers.answer()) for host in HOSTS}, "demo", HOSTS)
+    backup = ledgers.state(ledgers.guest(1, host="node02"))
+    (said,) = observe(backup, sights, ledgers.STAMP, 3600).warnings
+    for word in ("import an empty document", "`replace: true`", "oscarv.virt.settle", "docs/how-to/ledger.md"):
+        assert word in said
+    assert recover(cluster, answers, ledger.state()).changes == rows.Changes()
+
+    empty = {"format": "oscarv.virt ledger", "schema": 1, "cluster": "demo", "revision": 0}
+    history = rows.HistoryRow(ledgers.NOW, "alice", None, "import", "demo", "a document")
+    assert ledger.import_(empty, history, replace=True) is not None
+    assert ledger.import_(empty, history, replace=True) is None, "there is nothing more to empty"
+    assert (ledger.state().guests, ledger.state().moves, len(ledger.history())) == ({}, {}, 1)
+    with ledger.transaction() as tx:
+        tx.write(recover(cluster, answers, tx.state).changes)
+    found = ledger.state().guests[ledgers.uuid(1)]
+    assert (found.host, found.epoch, list(ledger.state().nics)) == ("node02", 5, [ledgers.nic(1).mac])
+    assert observe(ledger.state(), sights, ledgers.STAMP, 3600).warnings == ()
