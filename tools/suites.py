@@ -48,8 +48,7 @@ SUITES: dict[str, tuple[str, float]] = {
 BESIDE = {"lint", "unit", "sanity", "docs", "importer", "cores", "ledger"}
 #: Compares the machine before and after: nothing may run beside it.
 ALONE = {"demo"}
-#: Not part of `test`, so that all of it stays under 45 minutes; each has a target of its own in the Makefile. And
-#: libvirt 9.0 loses sight of containers that start on a busy machine, which `lxc` then finds.
+#: Not part of `test`, so that all of it stays under 45 minutes; each has a target of its own in the Makefile.
 APART = {"long", "xen", "lxc", "openvz"}
 #: Seconds from being told to end to being killed.
 MERCY = 180
