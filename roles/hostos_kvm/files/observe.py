@@ -98,8 +98,8 @@ def certificates(wish: dict[str, t.Any]) -> dict[str, t.Any]:
             reasons.append(f"they are for {', '.join(manifest['names'])}")
         if manifest["ca"] != wish["ca"]:
             reasons.append("they are of another certificate authority")
-        if manifest["not_after"] - time.time() < wish["renew_days"] * 86400:
-            reasons.append(time.strftime("they expire on %Y-%m-%d", time.gmtime(manifest["not_after"])))
+        if float(manifest["not_after"]) - time.time() < float(wish["renew_days"]) * 86400:
+            reasons.append(time.strftime("they expire on %Y-%m-%d", time.gmtime(float(manifest["not_after"]))))
         if any(digest(path) != wanted for path, wanted in manifest["files"].items()):
             reasons.append("files were changed or removed")
     return {"reasons": reasons, "foreign": foreign, "ca": manifest.get("ca", "")}
@@ -122,13 +122,28 @@ def pool_conflicts(pools: list[dict[str, t.Any]]) -> list[str]:
         if text is None:
             continue
         xml = ElementTree.fromstring(text)
-        there = (xml.get("type"), xml.findtext("target/path"))
-        if there != (POOL_TYPES[pool["type"]], pool["path"]):
-            found.append(
-                f"pool {pool['name']} is of type {there[0]} at {there[1]},"
-                f" wanted: {POOL_TYPES[pool['type']]} at {pool['path']}"
-            )
+        there = (xml.get("type"), xml.findtext("target/path"), source_of(xml))
+        wanted = (POOL_TYPES[pool["type"]], pool["path"], plain(pool["source"]) if pool["type"] == "nfs" else None)
+        if there != wanted:
+            found.append(f"pool {pool['name']} is {words(*there)}, wanted: {words(*wanted)}")
     return found
+
+
+def source_of(pool: ElementTree.Element) -> str | None:
+    """SERVER:/PATH of a pool that is mounted. Guests would go on from old data, were it another than elsewhere."""
+    host, directory = pool.find("source/host"), pool.find("source/dir")
+    if host is None or directory is None:
+        return None
+    return plain(f"{host.get('name')}:{directory.get('path')}")
+
+
+def plain(source: str) -> str:
+    """As libvirt writes a path."""
+    return re.sub("/+", "/", source).rstrip("/")
+
+
+def words(kind: str | None, path: str | None, source: str | None) -> str:
+    return f"of type {kind} at {path}" + (f" from {source}" if source else "")
 
 
 def main() -> None:

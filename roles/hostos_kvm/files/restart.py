@@ -61,7 +61,7 @@ def wait_for(ready: t.Callable[[], bool], deadline: float, explain: t.Callable[[
 
 def main() -> None:
     wish = json.loads(sys.argv[1])
-    deadline = time.monotonic() + wish["timeout"]
+    deadline = time.monotonic() + float(wish["timeout"])
     state_dir = pathlib.Path(wish["state_dir"])
     state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(state_dir / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -225,7 +225,7 @@ def test_absent_takes_back_what_the_role_wrote_and_keeps_data(
     hostoses: HostOSes, watch: t.Callable[[str], Watch]
 ) -> None:
     seen = watch("node01")
-    arguments = {"hostos_kvm_state": "absent", "hostos_kvm_remove_bridges": True}
+    arguments = {"hostos_kvm_state": "absent", "hostos_kvm_remove_bridges": "true"}  # as -e gives it: text
     hostoses.hostos("--limit", "node01", **arguments).ok()
     seen.end()
     assert seen.pinger.longest_gap() < 2.0

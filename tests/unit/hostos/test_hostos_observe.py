@@ -120,6 +120,31 @@ def test_an_nfs_pool_says_whence_it_is_mounted(pools: types.ModuleType) -> None:
     assert "<host name='nas'/><dir path='/export/a&amp;b'/>" in xml
 
 
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({}, None),
+        ({"source": "nas1://srv/san/"}, None),
+        (
+            {"source": "nas2:/srv/san"},
+            "pool san is of type netfs at /san from nas1:/srv/san, wanted: of type netfs at /san from nas2:/srv/san",
+        ),
+        (
+            {"type": "dir", "source": None},
+            "pool san is of type netfs at /san from nas1:/srv/san, wanted: of type dir at /san",
+        ),
+    ],
+)
+def test_a_pool_that_is_mounted_from_elsewhere_is_a_conflict(
+    pools: types.ModuleType, monkeypatch: pytest.MonkeyPatch, changed: dict[str, t.Any], said: str | None
+) -> None:
+    """Its guests would go on from old data on HostOSes that mount the other one."""
+    observe = script("hostos_kvm", "observe")
+    pool = {"name": "san", "type": "nfs", "path": "/san", "source": "nas1:/srv/san"}
+    monkeypatch.setattr(observe, "read", lambda path: pools.pool_xml(pool))
+    assert observe.pool_conflicts([{**pool, **changed}]) == ([said] if said else [])
+
+
 def test_the_default_network_is_stopped_unless_a_guest_uses_it(
     pools: types.ModuleType, connection: libvirt.virConnect
 ) -> None:
