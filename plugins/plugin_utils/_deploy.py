@@ -81,8 +81,8 @@ def _lines(answers: t.Mapping[str, t.Any], seen: t.Mapping[str, tuple[str, t.Map
         tried = {*gone, *(str(entry["name"]) for entry in data.get("prune_failed") or ())}
         left = [str(e["name"]) for e in data.get("prunable_found") or () if str(e["name"]) not in tried]
         if left:
-            names = listing(sorted(left, key=natural), SHOWN)
-            yield f"{host}: {names} left the definition, or is a stale copy: say -e oscarv_prune=remove"
+            shown = listing(sorted(left, key=natural), SHOWN)
+            yield f"{host}: {shown} left the definition, or is a stale copy: say -e oscarv_prune=remove"
         for entry in data.get("unnamed_kept") or ():
             yield f"{host}: {entry['name']} is in no spec and is kept: {entry.get('kept_because') or 'unknown'}"
 

@@ -191,7 +191,7 @@ def test_an_interruption_loses_no_disk(host: HostOS, monkeypatch: pytest.MonkeyP
     with monkeypatch.context() as broken:
         broken.setattr(_kvm_create, "define", fail)
         assert "the power went" in host.run(wish)["msg"]
-    (found,) = read_claims([host.pools["san"]], "demo").values()
+    (found,) = list(read_claims([host.pools["san"]], "demo").values())
     assert not found.fresh
     assert found.mark is not None and (found.mark.build_id, found.mark.host_key) == (OLD, KEY)
     done = host.run({**wish, "recreate": False})
@@ -253,7 +253,7 @@ def test_a_claim_of_its_own_for_another_disk_is_no_hindrance(host: HostOS) -> No
     before = root.read_bytes()
     assert host.run(guest())["changed"]
     assert root.read_bytes() == before
-    (left,) = read_claims([host.pools["san"]], "demo").values()
+    (left,) = list(read_claims([host.pools["san"]], "demo").values())
     assert dict(left.files) == {"data": str(data)}
     assert json.loads(left.path.read_text())["files"] == {"data": str(data)}
 
