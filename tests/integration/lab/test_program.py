@@ -136,6 +136,7 @@ def test_trixie_beside_bookworm(lab: LabUnderTest) -> None:
     assert "1 received" in lab.ssh("new", "ping -c1 -W2 old")
 
 
+@pytest.mark.long  # a build of the root file system, which the next run makes again
 def test_a_killed_build_leaves_nothing_running_and_nothing_that_looks_built(lab: LabUnderTest) -> None:
     top = OTHER_DIR
     mounts = pathlib.Path("/proc/self/mounts").read_text().count(str(top))

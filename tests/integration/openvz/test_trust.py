@@ -16,6 +16,8 @@ import typing as t
 import pytest
 import yaml
 
+pytestmark = pytest.mark.long  # as the scenario openvz, which is left out of `make test` for its time
+
 TOP = pathlib.Path(__file__).resolve().parents[3]
 NODES = ("n1", "n2", "n3")
 LXC = ("l1", "l2")
