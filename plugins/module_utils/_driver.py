@@ -33,6 +33,7 @@ CAPABILITIES: dict[str, str] = {
     "live_move_local_disk": "move a running guest whose disks are on a local pool",
     "uefi": "boot with UEFI",
     "overlay": "root disk as an overlay on a build",
+    "rebuild": "make the root disk of a guest anew, which stays the guest that it is",
 }
 
 

@@ -25,8 +25,8 @@ OS_RELEASE = "/etc/os-release"
 _DEBUG_PORT = "0x402"
 _FIRMWARE_DONE = b"Booting from"
 _PROBE_SECONDS = 15.0
-#: File systems that one machine alone sees (names as in /proc/self/mounts). Any other may be seen by several HostOSes,
-#: and whoever takes a shared one for local removes what others live on.
+#: File systems that several HostOSes see at once, and that one machine alone sees (names as in /proc/self/mounts).
+_SHARED_FILE_SYSTEMS = ("nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "fuse.glusterfs", "gfs2", "ocfs2", "lustre")
 _LOCAL_FILE_SYSTEMS = ("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "f2fs", "jfs", "bcachefs", "tmpfs", "overlay")
 
 GIB = 2**30
@@ -184,7 +184,12 @@ def _allocated(directory: str) -> int:
 
 
 def is_shared(path: str) -> bool:
-    """Whether other HostOSes may see the file system that `path` lies on."""
+    """Whether other HostOSes see the file system that `path` lies on."""
+    return mount_of(path)[0] in _SHARED_FILE_SYSTEMS
+
+
+def may_be_shared(path: str) -> bool:
+    """The same for who removes files: taken for local, a file system nobody knows would lose what others live on."""
     return mount_of(path)[0] not in _LOCAL_FILE_SYSTEMS
 
 

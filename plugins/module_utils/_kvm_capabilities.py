@@ -16,7 +16,16 @@ from ._kvm_platform import Platform
 from ._kvm_xml import ARCH, MACHINE
 
 #: What libvirt's simulator does not have.
-_REAL_ONLY = ("live_nic", "live_disk", "live_disk_growth", "cold_move", "live_move", "live_move_local_disk", "overlay")
+_REAL_ONLY = (
+    "live_nic",
+    "live_disk",
+    "live_disk_growth",
+    "cold_move",
+    "live_move",
+    "live_move_local_disk",
+    "overlay",
+    "rebuild",
+)
 
 
 def capabilities(platform: Platform, missing: t.Mapping[str, str] | None = None) -> dict[str, Capability]:

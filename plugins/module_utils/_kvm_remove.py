@@ -12,12 +12,12 @@ import pathlib
 
 from ._driver import Seen
 from ._files import remove
-from ._hostos import is_shared
+from ._hostos import may_be_shared
 from ._kvm_connection import require_libvirt, told, unless
 from ._kvm_files import claim_files, doom, finish, plan_leftovers
 from ._kvm_power import power_off, stop
 from ._kvm_world import Phase, Plan
-from ._kvm_xml import CONSOLE_LOGS
+from ._kvm_xml import CONSOLE_LOGS, LOG_ENDING
 from ._paths import disk_name_of, seed_path
 
 #: What domains call the folder of their logs; a test's libvirtd has it elsewhere than `CONSOLE_LOGS` says.
@@ -36,7 +36,8 @@ def plan_absent(plan: Plan, *, stale: bool = False) -> None:
         _plan_files(plan, seen, stale)
         plan.add(Phase.DEFINE, "undefine", functools.partial(_undefine, plan))
         log = pathlib.Path(seen.console_log or "")
-        if plan.world.has_files and log.parent == _LOGS_NAMED and not _shares_log(plan, seen):
+        ours = log.parent == _LOGS_NAMED and log.name.endswith(LOG_ENDING)
+        if plan.world.has_files and ours and not _shares_log(plan, seen):
             plan.add(Phase.SETTLE, "", functools.partial(_remove_logs, log.name))
     finish(plan)
 
@@ -65,7 +66,7 @@ def _plan_files(plan: Plan, seen: Seen, stale: bool) -> None:
     if not plan.world.has_files:
         return
     # A stale copy leaves alone what the newer one runs on.
-    ours = {name: path for name, path in own_disks(plan).items() if not (stale and is_shared(path))}
+    ours = {name: path for name, path in own_disks(plan).items() if not (stale and may_be_shared(path))}
     seed = seed_path(plan.root_pool, plan.mark.cluster, plan.mark.guest)
     if not plan.world.options.remove_disks:
         claim_files(plan, ours, seed=seen.seed if seen.seed == seed else None, mark=plan.mark)
@@ -76,7 +77,7 @@ def _plan_files(plan: Plan, seen: Seen, stale: bool) -> None:
         ours = {**plan.claim.files, **ours}
     for name, path in ours.items():
         _doom_unless_used(plan, f"disks.{name}", f"disk {name}", path)
-    if not (stale and is_shared(seed)):
+    if not (stale and may_be_shared(seed)):
         _doom_unless_used(plan, "seed", "seed", seed)
 
 

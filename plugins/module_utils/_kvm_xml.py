@@ -33,6 +33,7 @@ MOST_VCPUS = 255
 
 #: libvirt's own directory for what QEMU writes; sVirt lets consoles be logged there.
 CONSOLE_LOGS = "/var/log/libvirt/qemu"
+LOG_ENDING = "-serial.log"
 
 Children = t.Union[str, ET.Element]
 
@@ -63,7 +64,7 @@ def memory_of(size: int) -> int:
 
 
 def console_log(guest: str) -> str:
-    return f"{CONSOLE_LOGS}/{guest}-serial.log"
+    return f"{CONSOLE_LOGS}/{guest}{LOG_ENDING}"
 
 
 def cpu_element(model: str, features: t.Iterable[tuple[str, str]]) -> ET.Element | None:

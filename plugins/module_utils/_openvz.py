@@ -18,7 +18,7 @@ from ._vz_ids import ctid_of
 from ._vz_jobs import Jobs, read_jobs
 from ._vz_observe import observe_all, observe_one
 from ._vz_paused import Paused
-from ._vz_plan import plan_guest, plan_removal
+from ._vz_plan import NO_REBUILD, plan_guest, plan_removal
 from ._vz_run import Execute, Tools, execute, legacy_tools
 from ._vz_world import Options, Plan, World
 
@@ -33,6 +33,7 @@ CANNOT: dict[str, str] = {
     "live_move_local_disk": _COLD_ONLY,
     "uefi": "a container has no firmware",
     "overlay": "a container gets a copy of its template",
+    "rebuild": NO_REBUILD,
 }
 
 

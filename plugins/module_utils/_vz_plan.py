@@ -111,14 +111,14 @@ def _compare(plan: Plan) -> None:
         plan_seed(plan, private, mark.build_id)  # its creation was interrupted
 
 
+NO_REBUILD = "the driver openvz makes no root anew: move the container to a HostOS with lxc and rebuild it there"
+
+
 def _refuse_rebuild(plan: Plan) -> None:
     """Consent (`recreate`) and need, as in the other drivers, but nobody to do it: no mark must call it done."""
     spec, mark = plan.spec, plan.mark
     if spec.recreate and spec.root.build_id and (mark.build_id != spec.root.build_id or mark.epoch < spec.epoch):
-        raise Unsupported(
-            f"guest {spec.name}: recreate: hypervisor openvz cannot rebuild (make the root disk anew; kvm, xen"
-            " and lxc have it): move it to a HostOS with lxc and rebuild it there"
-        )
+        raise Unsupported(f"guest {spec.name}: recreate: {NO_REBUILD} (capability 'rebuild' is missing)")
 
 
 def _addresses(nics: tuple[dict[str, object], ...]) -> dict[str, object]:

@@ -11,13 +11,11 @@ import random as random_module
 import typing as t
 import uuid
 
+from ._assign_problem import lacks
 from ._ledger_rows import GuestRow, HostRow, LedgerState
 from ._model import Cluster, Guest
 from ._plan import Stays
 from ._words import counted, listing, natural, percent
-
-#: Whose drivers refuse it: to know it before anything is recorded.
-_CANNOT_REBUILD = ("openvz",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -215,11 +213,9 @@ class Register:
             elif row.host is None or name in self.stays or name in self.lost:
                 reason = self.stays[name].reason if name in self.stays else "it has no HostOS yet"
                 self.errors.append(f"rebuild: guest {name}: {reason}")
-            elif self.cluster.hosts[row.host].hypervisor in _CANNOT_REBUILD:
+            elif "rebuild" in (lacking := lacks(self.state.hosts.get(row.host))):
                 self.errors.append(
-                    f"rebuild: guest {name}: its HostOS {row.host} has {self.cluster.hosts[row.host].hypervisor}, whose"
-                    " guests cannot be rebuilt (kvm, xen and lxc have it): move it to a HostOS with lxc and rebuild it"
-                    " there"
+                    f"rebuild: guest {name}: its HostOS {row.host} lacks capability rebuild: {lacking['rebuild']}"
                 )
             else:
                 self.recreate.add(name)

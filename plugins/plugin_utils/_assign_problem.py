@@ -102,7 +102,7 @@ def _host(cluster: Cluster, host: Host, row: HostRow | None, held: Resources) ->
         enclosures=host.enclosures,
         closed=_closed(row),
         foreign=add(foreign, held),
-        lacks=_lacks(row),
+        lacks=lacks(row),
     )
 
 
@@ -129,7 +129,7 @@ def _closed(row: HostRow | None) -> str:
     return ""
 
 
-def _lacks(row: HostRow | None) -> dict[str, str]:
+def lacks(row: HostRow | None) -> dict[str, str]:
     """What the HostOS said that it cannot do. A host that was never asked is taken to be able."""
     told = row.facts.get("capabilities") if row else None
     if not isinstance(told, t.Mapping):

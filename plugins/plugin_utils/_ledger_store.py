@@ -32,8 +32,7 @@ Fetch = t.Callable[[str, t.Mapping[str, t.Any]], t.Sequence[t.Sequence[t.Any]]]
 #: Settings of a writer's transaction on PostgreSQL's server. Without keepalives of its own the server would wait for
 #: the system's (two hours) before it gives up a controller that lost power or network, and its locks with it. They are
 #: set in the transaction, not on the command line of the session, which poolers refuse; a Unix socket ignores them.
-_WRITER = {
-    "lock_timeout": "{patience}s",
+_KEEPALIVES = {
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
@@ -280,9 +279,8 @@ class PostgresStore:
         the writer before committed, where a snapshot would still be the one from before the wait."""
         with self._connect("READ COMMITTED") as connection:
             fetch = self.fetch(connection)
-            for name, value in _WRITER.items():
-                value = value.format(patience=PATIENCE)
-                fetch("SELECT set_config(:name, :value, true)", {"name": name, "value": value})
+            settings = {"lock_timeout": f"{PATIENCE}s", **_KEEPALIVES}
+            fetch("SELECT " + ", ".join(f"set_config('{name}', :{name}, true)" for name in settings), settings)
             whole = whole or self.version(fetch) is None
             try:
                 self._lock(fetch, cluster, whole)

@@ -235,8 +235,8 @@ class TestPrune:
     ) -> None:
         from ansible_collections.oscarv.virt.plugins.module_utils import _hostos, _kvm_remove
 
-        assert _hostos.is_shared(str(host.pool)) is False
-        monkeypatch.setattr(_kvm_remove, "is_shared", lambda path: True)  # there is no NFS server here
+        assert _hostos.may_be_shared(str(host.pool)) is False
+        monkeypatch.setattr(_kvm_remove, "may_be_shared", lambda path: True)  # there is no NFS server here
         host.guest([host.spec(), host.spec(2, state="running")])
         newer = [{"name": "wn002", "uuid": host.spec(2)["uuid"], "epoch": 2}]
         wish = {"prune": "remove", "prunable": newer, "remove_disks": True, "shutdown_timeout": 60, "force_stop": False}

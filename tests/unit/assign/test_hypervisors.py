@@ -5,9 +5,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import typing as t
 
 from ansible_collections.oscarv.virt.plugins.plugin_utils._assign_problem import ask
+from ansible_collections.oscarv.virt.plugins.plugin_utils._ledger_rows import HostRow
 from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Plan
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import solve
 from world import World
@@ -43,9 +45,15 @@ def test_nobody_is_sent_to_another_hypervisor_unasked(world: World) -> None:
     assert "the guest may run on hosts" in (found.stays[0].rejected or {})["xen1"]
 
 
-def test_a_guest_on_openvz_is_not_said_to_be_rebuilt(world: World) -> None:
-    world.data["partitions"]["hosts"]["hypervisor"] = "openvz"
+def test_a_guest_is_not_said_to_be_rebuilt_where_its_hostos_cannot(world: World) -> None:
     world.run()
     world.boot()
+    host = str(world.row("wn1").host)
+    cannot = {"capabilities": {"rebuild": {"supported": False, "reason": "no root is made anew"}}}
+    world.state = dataclasses.replace(
+        world.state, hosts={**world.state.hosts, host: dataclasses.replace(HostRow(host, "kvm"), facts=cannot)}
+    )
+    before = world.row("wn1")
     text = world.refuse(rebuild=["wn1"], confirm="test")
-    assert f"rebuild: guest wn1: its HostOS {world.row('wn1').host} has openvz" in text and "kvm, xen and lxc" in text
+    assert f"rebuild: guest wn1: its HostOS {host} lacks capability rebuild: no root is made anew" in text
+    assert world.row("wn1") == before

@@ -5,8 +5,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import typing as t
+
+import libvirt
 
 MIB = 2**20
 UUID = "6f7a3f1e-0f0e-4d55-9d3c-0a4b7d1f2c11"
@@ -50,3 +53,12 @@ PLAIN: dict[str, t.Any] = {
 
 def plain(**changes: t.Any) -> dict[str, t.Any]:
     return {**copy.deepcopy(PLAIN), **changes}
+
+
+def clear(connection: libvirt.virConnect) -> None:
+    """libvirt's simulator begins with a guest, and lives as long as the process has a connection to it."""
+    for domain in connection.listAllDomains():
+        if domain.isActive():
+            domain.destroy()
+        with contextlib.suppress(libvirt.libvirtError):  # a transient one is gone by now
+            domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)

@@ -5,15 +5,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import pathlib
-import shutil
 import subprocess
 import typing as t
 
-import libvirt
 import pytest
 from ansible_collections.oscarv.virt.plugins.module_utils import _kvm_create
 from ansible_collections.oscarv.virt.plugins.module_utils._claims import Claim, read_claims
@@ -22,9 +19,7 @@ from ansible_collections.oscarv.virt.plugins.module_utils._kvm_connection import
 from ansible_collections.oscarv.virt.plugins.module_utils._kvm_world import World
 from ansible_collections.oscarv.virt.plugins.module_utils._reconcile import Wish, reconcile
 from ansible_collections.oscarv.virt.plugins.module_utils._report import result_plain
-from kvm_plain import MIB, UUID, plain
-
-pytestmark = pytest.mark.skipif(shutil.which("qemu-img") is None, reason="qemu-img is not installed")
+from kvm_plain import MIB, UUID, clear, plain
 
 KEY = "ssh-ed25519 " + "A" * 68
 OTHER = "6f7a3f1e-0f0e-4d55-9d3c-0a4b7d1f2c99"
@@ -43,14 +38,7 @@ class HostOS:
                 (pathlib.Path(pool) / directory).mkdir(parents=True)
             for build in (OLD, NEW):
                 image(pathlib.Path(pool) / "builds" / f"{build}.qcow2", 8 * MIB).chmod(0o444)
-        self.clear()
-
-    def clear(self) -> None:
-        for domain in self.connection.listAllDomains():
-            if domain.isActive():
-                domain.destroy()
-            with contextlib.suppress(libvirt.libvirtError):
-                domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
+        clear(self.connection)
 
     def run(self, spec: dict[str, t.Any], check: bool = False) -> dict[str, t.Any]:
         driver = KvmDriver(Options(state_dir=self.state_dir), "demo", self.connection)
@@ -117,7 +105,7 @@ def host(tmp_path: pathlib.Path, monkeypatch: pytest.MonkeyPatch) -> t.Iterator[
 
     monkeypatch.setattr(KvmDriver, "observe_all", with_claims)
     yield made
-    made.clear()
+    clear(made.connection)
     made.connection.close()
 
 

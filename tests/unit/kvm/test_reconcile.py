@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import pathlib
 import typing as t
 import unittest.mock
@@ -25,7 +24,7 @@ from ansible_collections.oscarv.virt.plugins.module_utils._reconcile import Resu
 from ansible_collections.oscarv.virt.plugins.module_utils._report import diffs, result_plain
 from ansible_collections.oscarv.virt.plugins.module_utils._tombstone import MOVED, MOVING, Tombstone, Tombstones
 from ansible_collections.oscarv.virt.plugins.modules import guest_info
-from kvm_plain import MIB, plain
+from kvm_plain import MIB, clear, plain
 
 FOREIGN = """<domain type='test'><name>{name}</name>{uuid}<memory>65536</memory><os><type>hvm</type></os>
 <devices><interface type='bridge'><mac address='{mac}'/><source bridge='br0'/></interface></devices></domain>"""
@@ -53,15 +52,7 @@ class Simulator:
         self.connection = open_connection("test:///default")
         self.state_dir = str(state_dir)
         self.tombstones = Tombstones(self.state_dir)
-        self.clear()
-
-    def clear(self) -> None:
-        """The simulator begins with a guest, and lives as long as the process has a connection to it."""
-        for domain in self.connection.listAllDomains():
-            if domain.isActive():
-                domain.destroy()
-            with contextlib.suppress(libvirt.libvirtError):  # a transient one is gone by now
-                domain.undefineFlags(libvirt.VIR_DOMAIN_UNDEFINE_MANAGED_SAVE)
+        clear(self.connection)
 
     def run(self, specs: t.Sequence[t.Any], *, check: bool = False, cluster: str = "demo", **wish: t.Any) -> Result:
         names = ("allow_restart", "contacted", "force_stop", "remove_disks", "shutdown_timeout")
@@ -88,7 +79,7 @@ class Simulator:
 def simulator(tmp_path: pathlib.Path) -> t.Iterator[Simulator]:
     made = Simulator(tmp_path / "state")
     yield made
-    made.clear()
+    clear(made.connection)
     made.connection.close()
 
 

@@ -392,8 +392,9 @@ def test_a_postgresql_writer_sets_keepalives_before_it_asks_for_the_lock(monkeyp
     with store.writer("demo"):
         pass
     first_lock = next(number for number, (text, _values) in enumerate(asked) if "advisory" in text)
-    before = {values["name"]: values["value"] for text, values in asked[:first_lock] if "set_config" in text}
-    assert before == {
+    text, values = next(each for each in asked[:first_lock] if "set_config" in each[0])
+    assert all(f"set_config('{name}', :{name}, true)" in text for name in values)
+    assert values == {
         "lock_timeout": "60s",
         "tcp_keepalives_idle": "30",
         "tcp_keepalives_interval": "10",

@@ -304,7 +304,7 @@ def test_a_copy_that_outlives_a_failed_move_leaves_it_unsettled(pair: Pair) -> N
             process(pair.source, 13, *argv)
         return execute(argv, timeout)
 
-    pair.source.execute = lives_on  # type: ignore[method-assign]
+    pair.source.execute = lives_on
     with pytest.raises(_vz_move.Unsettled, match=f"vzmigrate still works on container {CTID}"):
         pair.move()
     assert pair.states() == ("stopped", "absent"), "it is not started under the hands of who copies it"
