@@ -48,12 +48,13 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"the Python package cryptography is missing on the controller: {error}") from error
         now = datetime.datetime.now(datetime.timezone.utc)
         try:
+            made = False
             if options["ca_certificate"]:
                 authority = _pki.Authority.from_pem(
                     options["ca_certificate"], options["ca_key"], "ca_certificate and ca_key"
                 )
             else:
-                authority, _made = _pki.open_authority(pathlib.Path(options["pki_dir"]), options["cluster"], now)
+                authority, made = _pki.open_authority(pathlib.Path(options["pki_dir"]), options["cluster"], now)
             signed = {
                 use: authority.sign(
                     request, unit=f"{_pki.ORGANIZATION} {use}", names=options["names"], days=options["days"], now=now
@@ -64,6 +65,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(error)) from error
         return {
             "changed": True,
+            "new_authority": made,
             "ca": authority.pem,
             "certificates": {use: pem for use, (pem, _end) in signed.items()},
             "not_after": min(end for _pem, end in signed.values()),

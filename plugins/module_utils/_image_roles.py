@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import os
 import pathlib
+import re
 import tarfile
 import typing as t
 
@@ -19,6 +20,7 @@ from ._image_sandbox import BuildError
 from ._image_tree import INSIDE, Tree, command
 
 _PLAYBOOK = "roles.yml"
+_ESCAPED = re.compile(r"[^ !#-\[\]-~]")
 #: Roles that must do something else in an image than on a machine can ask this variable.
 _FLAG = "oscarv_image_build"
 
@@ -59,16 +61,35 @@ def apply(
             }
         }
     }
-    play = {"hosts": "all", "gather_facts": True, "vars": {**variables, _FLAG: True}, "roles": list(roles)}
-    # JSON is YAML; nothing of the definition is taken for a template that it is not.
     (work / "inventory.json").write_text(json.dumps(inventory), encoding="utf-8")
-    (work / _PLAYBOOK).write_text(json.dumps([play]), encoding="utf-8")
+    (work / _PLAYBOOK).write_text(playbook(roles, variables), encoding="utf-8")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
     environment.update(ANSIBLE_CONFIG=str(work / "ansible.cfg"), LC_ALL="C.UTF-8", HOME=str(work), TMPDIR=str(work))
     # Set where this module itself was started: they would lead the other Ansible to this one's files.
     for name in ("PYTHONPATH", "PYTHONHOME"):
         environment.pop(name, None)
     command(ansible_playbook, "-i", work / "inventory.json", work / _PLAYBOOK, env=environment)
+
+
+def playbook(roles: t.Sequence[str], variables: t.Mapping[str, t.Any]) -> str:
+    """A play with these roles, as YAML. Its texts are literal: a definition holds no templates."""
+    return _literal([{"hosts": "all", "gather_facts": True, "vars": {**variables, _FLAG: True}, "roles": list(roles)}])
+
+
+def _literal(value: t.Any) -> str:
+    """YAML of plain data, every text with Ansible's tag for what is no template. (JSON has no tags.)"""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_quoted(key)}: {_literal(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(_literal, value)) + "]"
+    if isinstance(value, str) and "{" in value:
+        return f"!unsafe {_quoted(value)}"
+    return _quoted(value) if isinstance(value, str) else json.dumps(value)
+
+
+def _quoted(text: str) -> str:
+    """All but plain ASCII escaped: JSON writes what is beyond 16 bits in a way that is not YAML's."""
+    return '"' + _ESCAPED.sub(lambda found: f"\\U{ord(found[0]):08x}", text) + '"'
 
 
 def _configuration(work: pathlib.Path, collections: t.Sequence[str]) -> str:

@@ -98,7 +98,7 @@ def remove_unused(plan: Plan, path: str) -> None:
 def _held(plan: Plan, path: str) -> bool:
     """Whether any domain still needs a file; our own one is asked again."""
     world = plan.world
-    if world.users(path, plan.spec.uuid):
+    if world.users(path, plan.spec.uuid, strict=True):
         return True
     seen = observe_one(world.connection, plan.spec.uuid, world.pools)
-    return seen is not None and path in files_of(seen)
+    return seen is not None and path in files_of(seen, strict=True)

@@ -54,10 +54,10 @@ class Scene:
         return Departures(self.driver.options.state_dir)
 
     def used_files(self, but: str) -> set[str]:
-        """Every file that a domain here needs, except the one with this uuid."""
+        """Every file that a domain here needs, except the one with this uuid. DriverError if one cannot be read."""
         seen = self.driver.observe_all()
         everybody = (*seen.guests.values(), *seen.foreign)
-        return {path for guest in everybody if guest.uuid != but for path in files_of(guest)}
+        return {path for guest in everybody if guest.uuid != but for path in files_of(guest, strict=True)}
 
 
 class NotMoved(DriverError):

@@ -140,12 +140,18 @@ def make_durable(paths: t.Iterable[str]) -> None:
 
 def remove_files(paths: t.Iterable[str], used: t.Container[str]) -> list[str]:
     """Remove what is there of `paths`; return what was. DriverError, before anything is removed, if one is in use."""
+    there = removable(paths, used)
+    for path in there:
+        remove(pathlib.Path(path))
+    return there
+
+
+def removable(paths: t.Iterable[str], used: t.Container[str]) -> list[str]:
+    """What is there of `paths`. DriverError if one is in use."""
     there = [path for path in paths if os.path.lexists(path)]
     for path in there:
         if path in used:
             raise DriverError(f"{path} is used by a guest of this HostOS and is not removed; run oscarv.virt.status")
-    for path in there:
-        remove(pathlib.Path(path))
     return there
 
 

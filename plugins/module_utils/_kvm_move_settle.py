@@ -16,7 +16,7 @@ from ._dialect import KVM, dialect_of
 from ._driver import DriverError, Seen
 from ._kvm_connection import require_libvirt, told, unless
 from ._kvm_move import Scene
-from ._kvm_move_files import Departure, Receipt, find_receipts, make_durable, remove_files
+from ._kvm_move_files import Departure, Receipt, find_receipts, make_durable, removable, remove_files
 from ._kvm_move_proof import epochs
 from ._kvm_move_target import Target
 from ._kvm_observe import Native
@@ -126,9 +126,10 @@ class Settler:
             _prove_arrival(action, departure)
         lists = [*(receipt.files for _path, receipt in receipts if receipt), departure.files if departure else ()]
         files = [path for paths in lists for path in paths]
+        used = self.scene.used_files(action.uuid)
         if self.check:
-            return [f"remove {path}" for path in files if pathlib.Path(path).exists()] or ["forget the move"]
-        removed = remove_files(files, self.scene.used_files(action.uuid))
+            return [f"remove {path}" for path in removable(files, used)] or ["forget the move"]
+        removed = remove_files(files, used)
         for path, _receipt in receipts:
             path.unlink()
         if departure is not None:

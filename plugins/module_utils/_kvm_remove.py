@@ -82,7 +82,7 @@ def _plan_files(plan: Plan, seen: Seen, stale: bool) -> None:
 
 
 def _doom_unless_used(plan: Plan, key: str, what: str, path: str) -> None:
-    if os.path.lexists(path) and not plan.world.users(path, plan.spec.uuid):
+    if os.path.lexists(path) and not plan.world.users(path, plan.spec.uuid, strict=True):
         plan.difference.compare(key, path, None)
         doom(plan, what, path)
 

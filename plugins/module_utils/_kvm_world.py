@@ -87,17 +87,29 @@ class World:
         """All domains but this one and those that this run removes first."""
         return (seen for seen in self.everybody if seen.uuid != uuid and seen.uuid not in self.leaving)
 
-    def users(self, path: str, uuid: str) -> list[str]:
-        """Names of other domains that need a file, as a disk or as something that a disk stands on."""
-        return [seen.name for seen in self.others(uuid) if path in files_of(seen)]
+    def users(self, path: str, uuid: str, *, strict: bool = False) -> list[str]:
+        """Names of other domains that need a file, as a disk or as something that a disk stands on.
+
+        `strict`: as of `files_of`.
+        """
+        return [seen.name for seen in self.others(uuid) if path in files_of(seen, strict=strict)]
 
 
-def files_of(seen: Seen) -> set[str]:
-    """Every file that a domain needs: disks and CD-ROMs, all that these stand on, and UEFI variables."""
+def files_of(seen: Seen, *, strict: bool = False) -> set[str]:
+    """Every file that a domain needs: disks and CD-ROMs, all that these stand on, and UEFI variables.
+
+    `strict`: DriverError where a disk cannot be read, for those who remove what nobody needs.
+    """
     native = t.cast(Native, seen.native)
     found: set[str] = {native.config.variables} if native.config.variables else set()
     for disk in (*native.config.disks, *(native.live.disks if native.live else ())):
-        found.update(chain(disk.path))
+        try:
+            found.update(chain(disk.path, strict=strict))
+        except OSError as error:
+            raise DriverError(
+                f"domain {seen.name}: {error.filename} cannot be read ({error.strerror}), so nobody knows which files"
+                " it stands on and none is removed: make it readable, or keep the disks of guests that leave"
+            ) from error
     return found
 
 
@@ -106,12 +118,12 @@ def named_by(seen: Seen) -> set[str]:
     return {disk.path for disk in t.cast(Native, seen.native).config.disks if disk.path}
 
 
-def chain(path: str | None) -> list[str]:
-    """A file and what it stands on, as far as headers tell."""
+def chain(path: str | None, *, strict: bool = False) -> list[str]:
+    """A file and what it stands on, as far as headers tell. `strict`: OSError where one cannot be read."""
     found: list[str] = []
     while path is not None and path not in found and len(found) < _LONGEST_CHAIN:
         found.append(path)
-        header = read_header(path)
+        header = read_header(path, strict=strict)
         backing = header.backing if header else None
         path = str(pathlib.PurePosixPath(path).parent / backing) if backing else None
     return found

@@ -43,7 +43,7 @@ def read_header(path: str, *, strict: bool = False) -> Header | None:
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError:
         if strict and stat.S_ISREG(os.stat(path).st_mode):  # not a socket, which nobody can open

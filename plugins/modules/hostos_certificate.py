@@ -86,6 +86,10 @@ certificates:
   description: A certificate (PEM) for each use.
   returned: success, not in check mode
   type: dict
+new_authority:
+  description: Whether O(pki_dir) had no authority, so that a new one began.
+  returned: success, not in check mode
+  type: bool
 not_after:
   description: When the first of them ends, in seconds since the epoch.
   returned: success, not in check mode

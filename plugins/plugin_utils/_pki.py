@@ -141,10 +141,7 @@ def open_authority(directory: pathlib.Path, cluster: str, now: datetime.datetime
         if made:
             create(certificate, key, cluster, now)
         try:
-            if key.stat().st_mode & 0o077:
-                raise PkiError(
-                    f"{key} can be read by others than its owner: chmod 600 it, and ask whether it is still a secret"
-                )
+            refuse_readable(key)
             return Authority.from_pem(certificate.read_text(), key.read_text(), str(directory)), made
         except FileNotFoundError:
             raise PkiError(
@@ -159,9 +156,19 @@ def locked(directory: pathlib.Path) -> t.Iterator[None]:
         yield
 
 
+def refuse_readable(key: pathlib.Path) -> None:
+    if key.stat().st_mode & 0o077:
+        raise PkiError(
+            f"{key} can be read by others than its owner: chmod 600 it, and ask whether it is still a secret"
+        )
+
+
 def create(certificate: pathlib.Path, key: pathlib.Path, cluster: str, now: datetime.datetime) -> None:
-    """The key first: a certificate without a key never exists, and an interrupted run begins again."""
-    private = ec.generate_private_key(ec.SECP256R1())
+    """The key first: a certificate without a key never exists, and an interrupted run begins again.
+
+    A key that is there is used, whoever lost its certificate: what it has signed stays good. PkiError.
+    """
+    private = read_key(key) if key.exists() else ec.generate_private_key(ec.SECP256R1())
     subject = name(COMMON_NAME=f"{cluster} HostOSes"[:COMMON_NAME_MAX], ORGANIZATION_NAME=ORGANIZATION)
     public = private.public_key()
     built = (
@@ -177,8 +184,20 @@ def create(certificate: pathlib.Path, key: pathlib.Path, cluster: str, now: date
     pem = private.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    write(key, pem, 0o600)
+    if not key.exists():
+        write(key, pem, 0o600)
     write(certificate, built.public_bytes(serialization.Encoding.PEM), 0o644)
+
+
+def read_key(path: pathlib.Path) -> ec.EllipticCurvePrivateKey:
+    refuse_readable(path)
+    try:
+        private = serialization.load_pem_private_key(path.read_bytes(), password=None)
+    except (ValueError, TypeError) as error:
+        raise PkiError(f"{path}: not a key in PEM without a passphrase: {error}") from error
+    if not isinstance(private, ec.EllipticCurvePrivateKey):
+        raise PkiError(f"{path}: not an elliptic curve key")
+    return private
 
 
 def write(path: pathlib.Path, data: bytes, mode: int) -> None:

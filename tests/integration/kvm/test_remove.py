@@ -16,6 +16,11 @@ if t.TYPE_CHECKING:
     from conftest import HostOS
 
 MIB = 2**20
+CLONE = (
+    "<domain type='qemu'><name>clone</name><memory>65536</memory><os><type machine='q35'>hvm</type></os>"
+    "<devices><disk type='file'><driver name='qemu' type='qcow2'/><source file='{overlay}'/>"
+    "<target dev='vda'/></disk></devices></domain>"
+)
 
 
 def test_absent_keeps_disks_and_the_guest_comes_back_with_them(host: HostOS) -> None:
@@ -149,14 +154,26 @@ def test_a_disk_that_another_guest_stands_on_is_never_removed(host: HostOS) -> N
         ["qemu-img", "create", "-q", "-f", "qcow2", "-b", str(root), "-F", "qcow2", str(overlay)], check=True
     )
     with host.libvirt() as connection:
-        connection.defineXML(
-            "<domain type='qemu'><name>clone</name><memory>65536</memory><os><type machine='q35'>hvm</type></os>"
-            f"<devices><disk type='file'><driver name='qemu' type='qcow2'/><source file='{overlay}'/>"
-            "<target dev='vda'/></disk></devices></domain>"
-        )
+        connection.defineXML(CLONE.format(overlay=overlay))
     host.guest([host.spec(state="absent")], remove_disks=True)
     assert root.exists()
     assert "wn001" not in [one["name"] for one in host.info()["guests"].values()]
+
+
+def test_nothing_is_removed_while_a_domain_has_a_disk_that_cannot_be_read(host: HostOS) -> None:
+    """It may stand on anything. A link to itself stands for a share that does not answer: root reads all else."""
+    host.guest([host.spec()])
+    before, lost = host.files(), host.pool / "clone.qcow2"
+    with host.libvirt() as connection:
+        connection.defineXML(CLONE.format(overlay=lost))
+    lost.symlink_to(lost)
+    refused = host.guest([host.spec(state="absent")], remove_disks=True)["guests"]["wn001"]
+    assert refused["failed"] and f"domain clone: {lost} cannot be read (Too many levels" in refused["msg"]
+    assert host.files() - {"clone.qcow2"} == before and host.info()["guests"], "neither the disk nor the guest went"
+    assert not host.guest([host.spec()])["changed"]
+    lost.unlink()
+    host.guest([host.spec(state="absent")], remove_disks=True)
+    assert not host.files()
 
 
 def test_builds_stay(host: HostOS) -> None:

@@ -108,6 +108,28 @@ def test_an_interrupted_creation_begins_again(tmp_path: pathlib.Path, monkeypatc
     signed(authority, request()).verify_directly_issued_by(authority.certificate)
 
 
+def test_a_key_whose_certificate_was_lost_is_kept_and_what_it_signed_stays_good(tmp_path: pathlib.Path) -> None:
+    before, _made = _pki.open_authority(tmp_path, "tcd", NOW)
+    key = (tmp_path / "ca.key").read_bytes()
+    (tmp_path / "ca.pem").unlink()
+    (tmp_path / "ca.key").chmod(0o644)
+    with pytest.raises(_pki.PkiError, match="can be read by others"):
+        _pki.open_authority(tmp_path, "tcd", NOW)
+    (tmp_path / "ca.key").chmod(0o600)
+    after, made = _pki.open_authority(tmp_path, "tcd", NOW)
+    assert made and (tmp_path / "ca.key").read_bytes() == key
+    signed(before, request()).verify_directly_issued_by(after.certificate)
+
+
+@pytest.mark.parametrize("content", ["", "garbage"])
+def test_a_file_that_is_no_key_is_not_overwritten(tmp_path: pathlib.Path, content: str) -> None:
+    (tmp_path / "ca.key").write_text(content)
+    (tmp_path / "ca.key").chmod(0o600)
+    with pytest.raises(_pki.PkiError, match="ca.key: not a key in PEM"):
+        _pki.open_authority(tmp_path, "tcd", NOW)
+    assert (tmp_path / "ca.key").read_text() == content
+
+
 def test_a_key_that_others_can_read_is_refused(tmp_path: pathlib.Path) -> None:
     _pki.open_authority(tmp_path, "tcd", NOW)
     (tmp_path / "ca.key").chmod(0o640)
