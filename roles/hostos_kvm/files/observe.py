@@ -86,6 +86,21 @@ def units_down(names: list[str]) -> list[str]:
     return [name for name in names if name not in up]
 
 
+def outdated(services: list[str], files: list[str]) -> list[str]:
+    """Running services that began before one of their files was written: a run ended before it restarted them."""
+    shown = output("systemctl", "show", "--property=Id,ActiveState,ExecMainStartTimestampMonotonic", *services)
+    now, up = time.time(), time.monotonic()  # systemd's clock counts from the boot, and the files' does not
+    written = [os.stat(path).st_mtime for path in files if os.path.exists(path)]
+    newest = max((when for when in written if when <= now), default=0.0)
+    found = []
+    for text in shown.split("\n\n"):
+        unit = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+        began = now - up + int(unit.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
+        if unit.get("ActiveState") == "active" and began < newest:
+            found.append(unit["Id"])
+    return found
+
+
 def certificates(wish: dict[str, t.Any]) -> dict[str, t.Any]:
     """Why the certificates have to be issued (again), whose they are, and files in their place that are not ours."""
     manifest = json.loads(read(MANIFEST) or '{"files": {}, "complete": false}')
@@ -154,6 +169,8 @@ def main() -> None:
         "differing_files": differing_files(wish["files"]),
         "differing_blocks": differing_blocks(wish["blocks"], wish["marker"]),
         "units_down": units_down(wish["units"]),
+        "firewall_files": [path for path in wish["firewall_paths"] if os.path.lexists(path)],
+        "outdated": outdated(wish["services"], wish["settings"]),
         "certificates": certificates(wish["certificates"]),
         "pool_conflicts": pool_conflicts(wish["pools"]),
         "table_loaded": bool(output("nft", "list", "table", "inet", wish["table"])),

@@ -14,6 +14,7 @@ import typing as t
 
 from conftest import SUITES, HostOSes, Watch
 
+SERIAL = "openssl x509 -noout -serial -in /etc/pki/libvirt/servercert.pem"
 TINY = """
 <domain type='qemu'><name>tiny</name><memory unit='MiB'>64</memory><vcpu>1</vcpu>
 <os><type arch='x86_64' machine='pc-i440fx-7.2'>hvm</type></os>
@@ -203,14 +204,25 @@ def test_a_restart_keeps_everything_but_a_network_change_that_nobody_confirmed(h
     hostoses.ssh("node02", "virsh -q destroy tiny; virsh -q undefine tiny")
 
 
+def test_a_restart_that_a_killed_run_missed_is_made_up_and_the_table_goes_with_its_wish(hostoses: HostOSes) -> None:
+    began = "systemctl show --property=ExecMainStartTimestampMonotonic libvirtd.service"
+    before = hostoses.ssh("node01", f"touch /etc/libvirt/libvirtd.conf; {SERIAL}; {began}").splitlines()
+    wish = {"hostos_kvm_pki_renew_days": 10, "hostos_kvm_pki_days": 900, "hostos_kvm_firewall": "false"}
+    run = hostoses.hostos("--limit", "node01", **wish).ok()
+    after = hostoses.ssh("node01", f"{SERIAL}; {began}").splitlines()
+    assert "Started before their settings were written, and to be restarted: libvirtd.service" in run.text
+    assert after[0] == before[0], "certificates that are good for long stay"
+    assert after[1] != before[1]
+    traces = hostoses.ssh("node01", "nft list tables; ls /etc/oscarv /etc/systemd/system; systemctl list-units --all")
+    assert "hostos-firewall" not in traces and "table inet oscarv" not in traces
+
+
 def test_certificates_that_end_soon_are_issued_again(hostoses: HostOSes) -> None:
-    ends = "openssl x509 -noout -serial -in /etc/pki/libvirt/servercert.pem"
-    before = hostoses.ssh("node01", ends)
-    hostoses.hostos("--limit", "node01", hostos_kvm_pki_renew_days=10, hostos_kvm_pki_days=900).ok()
-    assert hostoses.ssh("node01", ends) == before
+    before = hostoses.ssh("node01", SERIAL)
     run = hostoses.hostos("--limit", "node01", hostos_kvm_pki_renew_days=800, hostos_kvm_pki_days=900).ok()
     assert "they expire on" in run.text
-    assert hostoses.ssh("node01", ends) != before
+    assert hostoses.ssh("node01", SERIAL) != before
+    assert "table inet oscarv" in hostoses.ssh("node01", "nft list tables"), "wished again by default"
     hostoses.ssh("node02", f"virsh -c qemu+tls://{hostoses.address('node01')}/system uri")
 
 

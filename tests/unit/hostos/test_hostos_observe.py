@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import os
 import pathlib
 import types
 import typing as t
@@ -39,6 +40,39 @@ def test_a_block_is_there_whole_and_once_or_not(tmp_path: pathlib.Path, text: st
         path.write_text(text)
     found = script("hostos_kvm", "observe").differing_blocks({str(path): "a = 1\n"}, MARKER)
     assert found == ([str(path)] if differs else [])
+
+
+NOW, UP = 1_000_000.0, 500.0
+
+
+@pytest.mark.parametrize(
+    ("state", "began", "written", "found"),
+    [
+        ("active", 400, [NOW - 101, NOW - 200], []),
+        ("active", 400, [NOW - 200, NOW - 99], ["libvirtd.service"]),
+        ("inactive", 400, [NOW - 99], []),
+        ("active", 400, [NOW + 3600], []),  # the clock was set back: else it were restarted by every run
+        ("active", 400, [None], []),
+    ],
+)
+def test_a_service_that_began_before_its_settings_were_written_is_found(
+    tmp_path: pathlib.Path,
+    monkeypatch: pytest.MonkeyPatch,
+    state: str,
+    began: int,
+    written: list[float | None],
+    found: list[str],
+) -> None:
+    observe = script("hostos_kvm", "observe")
+    said = f"Id=libvirtd.service\nActiveState={state}\nExecMainStartTimestampMonotonic={began * 1_000_000}\n"
+    monkeypatch.setattr(observe, "output", lambda *_command: said)
+    monkeypatch.setattr(observe, "time", types.SimpleNamespace(time=lambda: NOW, monotonic=lambda: UP))
+    files = [tmp_path / f"{number}.conf" for number in range(len(written))]
+    for path, when in zip(files, written, strict=True):
+        if when is not None:
+            path.touch()
+            os.utime(path, (when, when))
+    assert observe.outdated(["libvirtd.service"], [str(path) for path in files]) == found
 
 
 NODE = """<node>
