@@ -80,6 +80,13 @@ def rendered(parts: t.Iterable[tuple[str, t.Iterable[str]]]) -> str:
     return HEADER + "\n" + "\n".join(blocks)
 
 
+def vlan_lines(interfaces: dict[int, str], was: list[tuple[str, list[str]]]) -> list[str]:
+    """VLAN= for these interfaces and for those that were: guests may still be on one that the definition left out."""
+    found = [f"VLAN={interface}" for interface in interfaces.values()]
+    before = [line for part, lines in was if part == "Network" for line in lines if line.startswith("VLAN=")]
+    return list(dict.fromkeys([*found, *before]))
+
+
 def drop_ins(name: str) -> list[pathlib.Path]:
     """The drop-ins of a .network file in the order in which networkd reads them; /etc hides /run hides /usr/lib."""
     seen: dict[str, pathlib.Path] = {}
@@ -203,6 +210,18 @@ class Planner:
         if link.get("master", bridge) != bridge:
             raise Refused(f"bridge {bridge}: its uplink {uplink} is already a port of {link['master']}")
 
+    def refuse_another_uplink(self, bridge: str, uplink: str) -> None:
+        """What the earlier uplink carried is in the bridge's own file, and what the new one carries is not."""
+        port = sections(read(NETWORK_DIR / f"{PREFIX}{bridge}-port.network") or "")
+        named = [line.partition("=")[2] for part, lines in port if part == "Match" for line in lines]
+        before = named[0] if named else uplink
+        if before != uplink and (before in self.links or global_addresses(self.links[uplink])):
+            raise Refused(
+                f"bridge {bridge}: it was built over {before}, and its uplink is to be {uplink} now. Take it back,"
+                f" so that {before} has its addresses again: hostos_kvm_state: absent with"
+                " hostos_kvm_remove_bridges: true"
+            )
+
     def use_as_is(self, name: str, uplink: str | None, vlan_interfaces: dict[int, str]) -> None:
         if kind(self.links[name]) != "bridge":
             raise Refused(f"bridge {name}: a device of this name exists on this machine and is not a bridge")
@@ -220,7 +239,8 @@ class Planner:
                 )
             # Only the VLANs are ours; the uplink's own configuration stays its owner's.
             drop_in = NETWORK_DIR / f"{path.name}.d" / VLAN_DROP_IN
-            self.files[str(drop_in)] = rendered([("Network", [f"VLAN={i}" for i in vlan_interfaces.values()])])
+            lines = vlan_lines(vlan_interfaces, sections(read(drop_in) or ""))
+            self.files[str(drop_in)] = rendered([("Network", lines)])
 
     def build(self, name: str, uplink: str | None, vlan_interfaces: dict[int, str]) -> None:
         netdev = [f"Name={name}", "Kind=bridge"]
@@ -228,6 +248,7 @@ class Planner:
         own = sections(read(NETWORK_DIR / f"{PREFIX}{name}.network") or "")
         carried = [part for part in own if part[0] not in LINK_SECTIONS]
         if uplink:
+            self.refuse_another_uplink(name, uplink)
             # The MAC address stays: the switch, the neighbours and the DHCP server see the machine they know.
             netdev.append(f"MACAddress={self.links[uplink]['address']}")
             self.plan_port(name, uplink, vlan_interfaces)
@@ -251,15 +272,7 @@ class Planner:
         wanted = [mtu for n in self.networks if n["bridge"] == bridge and (mtu := self.mtu_of(n["device"]))]
         if max(wanted, default=0) > max(declared, default=ETHERNET_MTU):
             link = [line for line in link if not line.startswith("MTUBytes=")] + [f"MTUBytes={max(wanted)}"]
-        vlans = [f"VLAN={interface}" for interface in vlan_interfaces.values()]
-        vlans += [
-            line
-            for part, lines in was
-            if part == "Network"
-            for line in lines
-            if line.startswith("VLAN=") and line not in vlans
-        ]
-        network = [f"Bridge={bridge}", "LinkLocalAddressing=no", "IPv6AcceptRA=no", *vlans]
+        network = [f"Bridge={bridge}", "LinkLocalAddressing=no", "IPv6AcceptRA=no", *vlan_lines(vlan_interfaces, was)]
         self.put(f"{bridge}-port.network", ("Match", [f"Name={uplink}"]), ("Link", link), ("Network", network))
 
     def link_lines(self, device: str, *, waits: bool) -> list[str]:

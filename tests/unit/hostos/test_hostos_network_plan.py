@@ -160,6 +160,29 @@ def test_vlans_under_somebody_elses_bridge_are_a_drop_in_of_the_uplinks_file(mac
     assert "05-oscarv-br0.netdev" not in answer["files"]
 
 
+def test_a_vlan_that_left_the_definition_keeps_its_line_for_guests_that_are_still_on_it(machine: Machine) -> None:
+    machine.links["eno1"]["master"] = "br0"
+    machine.links["br0"] = bridge("br0")
+    machine.build(machine.look(BR0, [network(), network("storage", vlan=12)]))
+    answer = machine.look(BR0, [network(), network("backup", vlan=13)])
+    assert "VLAN=eno1.13\nVLAN=eno1.12\n" in answer["files"]["50-eno1.network.d/oscarv-vlans.conf"]
+    machine.build(answer)
+    assert machine.look(BR0, [network(), network("backup", vlan=13)])["files"] == {}
+
+
+def test_another_uplink_is_refused_but_not_another_name_for_the_same(machine: Machine) -> None:
+    machine.build(machine.look(BR0, [network()]))
+    machine.links["eno2"] = link("eno2")
+    other = [{"name": "br0", "uplink": "eno2"}]
+    (said,) = machine.look(other, [network()])["errors"]
+    assert "bridge br0: it was built over eno1, and its uplink is to be eno2 now. Take it back," in said
+    del machine.links["eno1"]
+    renamed = machine.look(other, [network()])
+    assert renamed["errors"] == [] and "Name=eno2\n" in renamed["files"]["05-oscarv-br0-port.network"]
+    machine.links["eno2"]["addr_info"] = ADDRESS
+    assert "it was built over eno1" in machine.look(other, [network()])["errors"][0]
+
+
 def test_the_default_uplink_serves_the_bridge_that_nobody_named(machine: Machine) -> None:
     assert "05-oscarv-br0.netdev" in machine.look([], [network()], uplink="eno1")["files"]
 
