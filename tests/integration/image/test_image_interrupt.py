@@ -109,6 +109,7 @@ def test_a_build_that_was_killed_is_built_by_the_next_run(small: Builder) -> Non
     assert small.manifest(image)["image"] == "small"
 
 
+@pytest.mark.long  # a build like the one that is killed in its roles
 def test_a_role_that_fails_is_shown_and_leaves_nothing(builder: Builder) -> None:
     builder.role("site", [{"name": "Fail", "ansible.builtin.fail": {"msg": "no sugar today"}}])
     builder.define(small=SMALL)

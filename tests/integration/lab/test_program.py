@@ -97,6 +97,7 @@ def test_absent_after_a_removal_was_killed(lab: LabUnderTest) -> None:
     assert not any(lab.traces().values()), lab.traces()
 
 
+@pytest.mark.long
 def test_hosts_are_added_and_only_removed_by_consent(lab: LabUnderTest) -> None:
     lab.program("up", hosts=2)
     survivor = lab.process("node01")

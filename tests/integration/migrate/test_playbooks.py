@@ -118,6 +118,7 @@ def test_what_cannot_be_asked_is_refused(cluster: Rack) -> None:
     assert info(cluster)["moves"] == []
 
 
+@pytest.mark.long  # the scenario kvm and the demo evacuate too
 def test_evacuate_tells_who_stays_and_fails(cluster: Rack, beacons: Beacons) -> None:
     predicted = cluster.play("oscarv.virt.evacuate", "--check", oscarv_hosts="rack1")
     assert len([line for line in said(predicted.text) if "would be moved" in line]) == 3
