@@ -49,7 +49,7 @@ POINTS = [
     ("+ mmdebstrap", "controller"),
     ("+ mmdebstrap", "worker"),
     ("+ mmdebstrap", "module"),
-    ("=== roles", "controller"),
+    pytest.param("=== roles", "controller", marks=pytest.mark.long),
     pytest.param("=== kernel", "worker", marks=pytest.mark.long),
     pytest.param("=== disk", "module", marks=pytest.mark.long),
 ]

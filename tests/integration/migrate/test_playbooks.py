@@ -137,6 +137,7 @@ def test_evacuate_tells_who_stays_and_fails(cluster: Rack, beacons: Beacons) -> 
         assert consistent(cluster, name) == "node01"
 
 
+@pytest.mark.long
 def test_rebalance_packs_guests_while_they_run(cluster: Rack, beacons: Beacons) -> None:
     cluster.play("oscarv.virt.migrate", oscarv_select="p2", oscarv_to="node02")
     before = cluster.picture("tplay"), info(cluster)
@@ -220,6 +221,7 @@ class Running:
         assert self.rack.ssh(self.source, "pkill -c -KILL -f '[g]uest_migrate'") != "0", "there was no module to kill"
 
 
+@pytest.mark.long  # make test has the one in which the module is killed with it
 def test_the_controller_is_killed_in_the_middle(cluster: Rack, beacons: Beacons) -> None:
     begin = time.monotonic()
     run = Running(cluster, oscarv_select="p1")
