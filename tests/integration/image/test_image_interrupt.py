@@ -84,6 +84,7 @@ def test_a_killed_build_leaves_nothing(small: Builder, point: str, who: str) -> 
         small.wait_for_silence()
 
 
+@pytest.mark.long  # a whole build more: `make test` sees that a killed one leaves nothing
 def test_a_build_that_was_killed_is_built_by_the_next_run(small: Builder) -> None:
     """And two runs that come at the same time make one image: the second waits, and finds it."""
     first = small.start()

@@ -220,11 +220,8 @@ def check_guest(guest: Guest) -> None:
     assert len(guest.ssh("cat /etc/machine-id").strip()) == 32
 
 
-#: The scenario kvm and the demo boot the same image by its boot loader under BIOS.
-FIRMWARES = [pytest.param("bios", marks=pytest.mark.long), "uefi"]
-
-
-@pytest.mark.parametrize("firmware", FIRMWARES)
+@pytest.mark.long  # the scenario kvm and the demo boot the same image by its boot loader, under BIOS
+@pytest.mark.parametrize("firmware", ["bios", "uefi"])
 def test_it_boots_by_its_own_boot_loader(
     image: pathlib.Path, builder: Builder, firmware: str, record_property: t.Callable[[str, object], None]
 ) -> None:

@@ -15,6 +15,8 @@ import time
 import pytest
 from conftest import OTHER_DIR, PROGRAM, LabUnderTest, command_line, descendants, said, v1_controllers
 
+pytestmark = pytest.mark.long  # the lab is for trying; what all other tests stand on, test_lab.py asks of it
+
 
 def test_a_wrong_host_key_is_refused(lab: LabUnderTest) -> None:
     lab.program("up", hosts=1)
@@ -97,7 +99,6 @@ def test_absent_after_a_removal_was_killed(lab: LabUnderTest) -> None:
     assert not any(lab.traces().values()), lab.traces()
 
 
-@pytest.mark.long
 def test_hosts_are_added_and_only_removed_by_consent(lab: LabUnderTest) -> None:
     lab.program("up", hosts=2)
     survivor = lab.process("node01")
@@ -137,7 +138,6 @@ def test_trixie_beside_bookworm(lab: LabUnderTest) -> None:
     assert "1 received" in lab.ssh("new", "ping -c1 -W2 old")
 
 
-@pytest.mark.long  # a build of the root file system, which the next run makes again
 def test_a_killed_build_leaves_nothing_running_and_nothing_that_looks_built(lab: LabUnderTest) -> None:
     top = OTHER_DIR
     mounts = pathlib.Path("/proc/self/mounts").read_text().count(str(top))
