@@ -58,7 +58,7 @@ HEAD = """\
 Made from the drivers' own code by `tools/capability_matrix.py`. What a HostOS really can is measured: `hostos_info`
 returns it with reasons, and what a HostOS lacks is refused before anything changes. The columns of Xen are those of
 Debian 12's hypervisor on a CPU with nested paging (HAP). A "yes" is the driver's word, not
-what was seen: that stands in the how-tos, for [Xen](../how-to/xen.md#what-was-seen-of-the-scenario-and-what-was-not) and for
+what was seen: that stands in the how-tos, for [Xen](../how-to/xen.md#what-was-seen-and-what-not) and for
 [containers](../how-to/containers.md#what-was-seen-and-what-not). The column openvz is contract tested against a double
 of its tools, never on an OpenVZ kernel.
 """
