@@ -115,6 +115,20 @@ class Change:
     build_outdated: bool = False
 
 
+#: What may change while a guest's memory is saved. A restore brings everything else as it was saved.
+_BESIDE_SAVED = ("state", "autostart")
+
+
+def refuse_beside_saved(change: Change) -> None:
+    """DriverError for changes of a guest whose memory is saved. Its devices must be what its memory knows."""
+    wrong = [entry.key for entry in change.difference.entries if entry.key not in _BESIDE_SAVED]
+    if wrong:
+        raise DriverError(
+            f"guest {change.spec.name}: its memory is saved, and {', '.join(wrong)} cannot change under it: start it as"
+            " it was (state: running), then change it"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class MoveRequest:
     """One guest to be moved away from this HostOS. `epoch` is the new one, already in the ledger as intent."""

@@ -9,7 +9,7 @@ import functools
 import typing as t
 
 from ._difference import Difference
-from ._driver import Seen
+from ._driver import Seen, refuse_beside_saved
 from ._kvm_boot import plan_boot
 from ._kvm_compare import (
     plan_autostart,
@@ -26,7 +26,7 @@ from ._kvm_files import finish, plan_leftovers
 from ._kvm_mark import replace_mark
 from ._kvm_nics import plan_nics, refuse_nics
 from ._kvm_observe import Native
-from ._kvm_power import lookup, plan_power, refuse_beside_saved
+from ._kvm_power import lookup, plan_power
 from ._kvm_rebuild import plan_build, wants_rebuild
 from ._kvm_remove import plan_absent
 from ._kvm_rename import plan_name

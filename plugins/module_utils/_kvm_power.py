@@ -19,8 +19,6 @@ _LOOK = 0.5
 _ASK_AGAIN = 5.0
 
 DROP = "drop its saved memory"
-#: What may change while a guest's memory is saved. A restore brings everything else as it was saved.
-_BESIDE_SAVED = ("state", "autostart")
 
 
 def plan_power(plan: Plan) -> None:
@@ -90,16 +88,6 @@ def _plan_restore(plan: Plan, wanted: str) -> None:
         plan.add(Phase.POWER, "pause", functools.partial(pause, plan))
     if wanted == "stopped":
         plan.add(Phase.POWER, "shut down", functools.partial(stop, plan))
-
-
-def refuse_beside_saved(plan: Plan) -> None:
-    """DriverError for changes of a guest whose memory is saved. Its devices must be what its memory knows."""
-    wrong = [entry.key for entry in plan.difference.entries if entry.key not in _BESIDE_SAVED]
-    if wrong:
-        raise plan.error(
-            f"its memory is saved, and {', '.join(wrong)} cannot change under it: start it as it was (state: running),"
-            " then change it"
-        )
 
 
 def lookup(plan: Plan) -> t.Any:

@@ -13,6 +13,7 @@ from ._driver import CAPABILITIES, Capability, Change, Driver, DriverError, Move
 from ._errors import StepFailed
 from ._hostos import Acceleration
 from ._tombstone import Tombstones
+from ._vz_checkpoint import lacking
 from ._vz_dialect import read_dialect
 from ._vz_ids import ctid_of
 from ._vz_jobs import Jobs, read_jobs
@@ -24,13 +25,9 @@ from ._vz_world import Options, Plan, World
 
 __all__ = ["OpenVzDriver", "Options"]
 
-_COLD_ONLY = "vzmigrate --live was never seen, and the driver does not ask for it; `cold` works"
-#: Capability -> why no container has it, or not yet.
+#: Capability -> why no container has it.
 CANNOT: dict[str, str] = {
-    "save": "memory is not saved: checkpoints were never seen",
     "live_disk": "a container has the root disk only",
-    "live_move": _COLD_ONLY,
-    "live_move_local_disk": _COLD_ONLY,
     "uefi": "a container has no firmware",
     "overlay": "a container gets a copy of its template",
     "rebuild": NO_REBUILD,
@@ -52,12 +49,8 @@ class OpenVzDriver(Driver):
         self.world: World | None = None
 
     def capabilities(self) -> dict[str, Capability]:
-        found = {name: Capability(name not in CANNOT, CANNOT.get(name, "")) for name in CAPABILITIES}
-        if not self.tools.dialect.legacy:
-            reason = f"vzctl {self.tools.dialect.version}: untested; containers are made and moved with vzctl 4 only"
-            lacking = Capability(False, reason)
-            found.update(define=lacking, cold_move=lacking)
-        return found
+        missing = {**CANNOT, **lacking(self.tools.dialect, self.options)}
+        return {name: Capability(name not in missing, missing.get(name, "")) for name in CAPABILITIES}
 
     @property
     def pools(self) -> dict[str, str]:

@@ -77,6 +77,8 @@ def create(
     argv = ["vzctl", "create", ctid, "--ostemplate", text_of("template", template)]
     if layout and dialect.legacy:
         argv += ["--layout", layout]
+    if not dialect.legacy:
+        argv.append("--skip_app_templates")
     if disk is not None:
         argv += ["--diskspace", _kib(disk)]
     argv += ["--name", text_of("name", name), "--hostname", host_of(hostname)]
@@ -136,6 +138,12 @@ def _identity(want: Settings) -> t.Iterator[str]:
         yield from ("--onboot", "yes" if want.autostart else "no")
 
 
+def filled(ctid: str, distribution: str, description: str) -> list[str]:
+    """vz7 only: its root has other files now than those of the EZ template that it was made of."""
+    words = ["--distribution", text_of("distribution", distribution)]
+    return ["vzctl", "set", ctid, *words, "--description", text_of("description", description), "--save"]
+
+
 def network(ctid: str, nic: Veth) -> list[str]:
     """vz7 only, after --netif_add, which has no field for it there: put a NIC onto a network."""
     return ["vzctl", "set", ctid, "--ifname", nic.ifname, "--network", text_of("network", nic.bridge), "--save"]
@@ -148,6 +156,10 @@ def start(ctid: str) -> list[str]:
 
 def stop(ctid: str, *, fast: bool = False) -> list[str]:
     return ["vzctl", "stop", ctid, *(["--fast"] if fast else [])]
+
+
+def mount(ctid: str) -> list[str]:
+    return ["vzctl", "mount", ctid]
 
 
 def umount(ctid: str) -> list[str]:
@@ -179,10 +191,17 @@ def destroy(ctid: str) -> list[str]:
 
 
 def migrate(
-    dialect: Dialect, ctid: str, target: str, *, live: bool, keep_source: bool = False, ssh: t.Sequence[str] = ()
+    dialect: Dialect,
+    ctid: str,
+    target: str,
+    *,
+    live: bool,
+    keep_source: bool = False,
+    dry_run: bool = False,
+    ssh: t.Sequence[str] = (),
 ) -> list[str]:
-    """Move to the HostOS at `target`. `ssh`: options for ssh, one string each."""
-    argv = ["vzmigrate", "-r", "no" if keep_source else "yes"]
+    """Move to the HostOS at `target`; with `dry_run` only look whether that would work. `ssh`: one string each."""
+    argv = ["vzmigrate", "-r", "no" if keep_source else "yes", *(["--dry-run"] if dry_run else [])]
     argv += [f"--ssh={option}" for option in ssh]
     if live:
         argv.append("--live" if dialect.legacy else "--online")

@@ -1,13 +1,14 @@
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cold moves of OpenVZ containers, by vzmigrate, which copies over ssh and removes the source itself.
+"""Moves of OpenVZ containers, by vzmigrate, which copies over ssh and removes the source itself.
 
-1. look at both sides; nothing has been changed
-2. tombstone `moving` here; the container is stopped, and does not start with its HostOS any more
-3. vzmigrate
-4. prove: it is there and not here; there it gets its new epoch, and here the tombstone becomes `moved`
-5. it starts there if it ran here
+1. look at both sides, for a live move also with vzmigrate's own dry run; nothing has been changed
+2. tombstone `moving` here; the container does not start with its HostOS any more; for a cold move it is stopped
+3. vzmigrate, with --live (7: --online) for a live move: it writes the memory down, copies it, and goes on there
+4. prove: it is there (after a live move: running) and not here; there it gets its new epoch, and here the tombstone
+   becomes `moved`
+5. after a cold move it starts there if it ran here
 
 Between the end of 3 and 4 a crash leaves a copy there with the old epoch: oscarv.virt.settle calls that a riddle, and
 somebody has to say that it is the right one.
@@ -28,6 +29,7 @@ from . import _vz_argv as argv
 from ._driver import DriverError, MoveRequest, MoveResult, Seen
 from ._lock import hold
 from ._tombstone import MOVED, MOVING, Tombstone, refusal
+from ._vz_errors import VzError
 from ._vz_ids import ctid_of
 from ._vz_mark import describe
 from ._vz_move_settle import departures_of, settle
@@ -152,9 +154,9 @@ def run(
             try:
                 if check:
                     seen = check_move(driver, request, far)
-                    epoch = seen.mark.epoch if seen.mark else None
-                    text = f"would be moved cold to {request.target}"
-                    moves.append(result_of(request, "planned", text, changed=True, mode="cold", epoch_before=epoch))
+                    epoch, mode = seen.mark.epoch if seen.mark else None, mode_of(request, seen)
+                    text = f"would be moved {mode} to {request.target}"
+                    moves.append(result_of(request, "planned", text, changed=True, mode=mode, epoch_before=epoch))
                 else:
                     moves.append(done(request, move(driver, request, far)))
             except (DriverError, OSError) as error:
@@ -179,8 +181,6 @@ def check_move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
 def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
     """The container here; Refused with what speaks against its move, Unsettled if it is not here. Changes nothing."""
     spec = request.spec
-    if not driver.tools.dialect.legacy:
-        raise Refused(f"capability cold_move is missing on this HostOS: {driver.capabilities()['cold_move'].reason}")
     if request.move and departures_of(driver).aborted(spec.uuid) == request.move:
         raise Refused("this move was aborted by oscarv.virt.settle meanwhile: plan again")
     stale = refusal(spec.epoch, driver.tombstones.get(spec.uuid))
@@ -202,18 +202,46 @@ def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
         raise Refused("its memory lies in a dump, which vzmigrate was never seen to take along: start it first")
     if seen.state == "paused":
         raise Refused("it is paused and cannot be shut down for a cold move: resume it")
-    if seen.state == "running" and request.mode != "cold":
-        reason = driver.capabilities()["live_move"].reason
-        raise Refused(f"capability live_move is missing on this HostOS: {reason}")
+    live = mode_of(request, seen) == "live"
     if request.hypervisor == "lxc":
+        _refuse_lxc(driver, live)
         return seen
+    can = driver.capabilities()["live_move"]
+    if live and not can.supported:
+        raise Refused(f"capability live_move is missing on this HostOS: {can.reason}; `cold` works")
     try:
         there = far.state(ctid_of(spec.uuid, driver.tools.dialect))
     except DriverError as error:
         raise Refused(f"{error}: vzmigrate needs ssh from here to there; run oscarv.virt.hostos for both") from error
     if there != "absent":
         raise Refused(f"{request.target} has a container of its number ({there}): run oscarv.virt.settle")
+    if live:
+        try:
+            driver.tools.run(_migrate(driver, request, live=True, dry_run=True), spec.name)
+        except VzError as error:
+            raise Refused(f"{error}; `cold` asks for less") from error
     return seen
+
+
+def mode_of(request: MoveRequest, seen: Seen) -> str:
+    """live | cold: what will be done, whatever was asked for."""
+    return "live" if seen.state == "running" and request.mode != "cold" else "cold"
+
+
+def _refuse_lxc(driver: OpenVzDriver, live: bool) -> None:
+    if live:
+        raise Refused("memory of a container of openvz does not go to lxc: move it cold (oscarv_mode=cold)")
+    if not driver.tools.dialect.legacy:
+        raise Refused(
+            "how files come out of a container of vzctl 7 was never seen, and this move ends by destroying it: it goes"
+            " to lxc from vzctl 4 only"
+        )
+
+
+def _migrate(driver: OpenVzDriver, request: MoveRequest, *, live: bool, dry_run: bool = False) -> list[str]:
+    dialect, ssh = driver.tools.dialect, [" ".join(ssh_options())]
+    ctid = ctid_of(request.spec.uuid, dialect)
+    return argv.migrate(dialect, ctid, request.target_address, live=live, dry_run=dry_run, ssh=ssh)
 
 
 def move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> MoveResult:
@@ -227,24 +255,22 @@ def move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> MoveResult:
         return _vz_move_lxc.move(driver, request, far, seen)
     spec, older = request.spec, driver.tombstones.get(request.spec.uuid)
     ctid, ran = ctid_of(spec.uuid, driver.tools.dialect), seen.state == "running"
-    mark = seen.mark
+    mode = mode_of(request, seen)
+    live, mark = mode == "live", seen.mark
     if mark is None:
         raise Refused("it lost its mark meanwhile")
     stone = Tombstone(spec.uuid, mark.epoch, MOVING, spec.name, request.target, request.move)
     with uncertain(far.host):
         driver.tombstones.write(stone)
     try:
-        if ran:
+        if ran and not live:
             driver.tools.run(argv.stop(ctid), spec.name)
         driver.tools.run(["vzctl", "set", ctid, "--onboot", "no", "--save"], spec.name)
-        words = argv.migrate(
-            driver.tools.dialect, ctid, request.target_address, live=False, ssh=[" ".join(ssh_options())]
-        )
-        driver.tools.run(words, spec.name, timeout=request.timeout or 7200.0)
+        driver.tools.run(_migrate(driver, request, live=live), spec.name, timeout=request.timeout or 7200.0)
     except (DriverError, OSError) as error:
         _take_back(driver, request, far, seen, older, error)
     with uncertain(far.host):
-        _prove(driver, far, ctid)
+        _prove(driver, far, ctid, live)
         fresh = mark_of(spec, build_id=mark.build_id, host_key=mark.host_key)
         fresh = dataclasses.replace(fresh, image=mark.image)
         onboot = "yes" if spec.starts_with_host else "no"
@@ -258,7 +284,7 @@ def move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> MoveResult:
         driver.tombstones.write(dataclasses.replace(stone, state=MOVED))
     except OSError as error:  # the one of before holds as well
         problems.append(f"its tombstone stays `moving`: {error}")
-    wrong = _start_there(far, ctid) if ran else ""
+    wrong = _start_there(far, ctid) if ran and not live else ""
     problems += [wrong] if wrong else []
     return MoveResult(
         guest=spec.name,
@@ -267,7 +293,10 @@ def move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> MoveResult:
         gone_from_source=True,
         seconds=round(time.monotonic() - begin, 3),
         message=f"is on {far.host} now, but: {'; '.join(problems)}" if problems else "",
-        mode="cold",
+        mode=mode,
+        warnings=(f"guest {spec.name}: live was asked for, but it is {seen.state}: moved cold",)
+        if request.mode == "live" and not live
+        else (),
     )
 
 
@@ -285,10 +314,10 @@ def _state_here(driver: OpenVzDriver, ctid: str) -> str:
     return read_status(driver.tools.run(argv.status(ctid)).stdout).state
 
 
-def _prove(driver: OpenVzDriver, far: Far, ctid: str) -> None:
-    """Unsettled unless it is there and not here."""
+def _prove(driver: OpenVzDriver, far: Far, ctid: str, live: bool) -> None:
+    """Unsettled unless it is there, as it should be, and not here."""
     here, there = _state_here(driver, ctid), far.state(ctid)
-    if here != "absent" or there not in ("stopped", "mounted"):
+    if here != "absent" or there not in (("running",) if live else ("stopped", "mounted")):
         raise Unsettled(f"vzmigrate ended, but here it is {here} and on {far.host} {there}: oscarv.virt.settle")
 
 

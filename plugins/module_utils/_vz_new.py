@@ -1,7 +1,10 @@
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A container that is not on this HostOS: create it with its mark, set it up, put its seed in; or bring it back."""
+"""A container that is not on this HostOS: create it with its mark, set it up, put its seed in; or bring it back.
+
+With vzctl 7 its root gets the build's files in a step of its own (`_vz_fill`). Until then its mark names no build.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from ._driver import Mark, Unsupported
 from ._files import remove, whole
 from ._paths import build_path
 from ._spec import GuestSpec
+from ._vz_argv import Settings
 from ._vz_conf import read_conf
+from ._vz_fill import carrier, fill, root_of
 from ._vz_mark import describe, read_mark
 from ._vz_observe import observe_one
 from ._vz_power import state_of
@@ -54,11 +59,6 @@ def kept_path(plan: Plan) -> pathlib.Path:
 
 def plan_new(plan: Plan) -> None:
     """Decide everything for a container that is not there."""
-    if not plan.world.tools.dialect.legacy:
-        raise Unsupported(
-            f"guest {plan.spec.name}: vzctl {plan.world.tools.dialect.version} here makes containers of EZ templates;"
-            " hypervisor openvz makes them of builds, with vzctl 4 (legacy) only, and so does hypervisor lxc"
-        )
     spec, options = plan.spec, plan.world.options
     private = options.private(plan.ctid)
     conf = options.conf_dir / f"{plan.ctid}.conf"
@@ -74,11 +74,14 @@ def plan_new(plan: Plan) -> None:
             f"it was reached before, but neither it nor its private area {private} is on this HostOS. Find it"
             " (oscarv.virt.status); if it is lost, consent to an empty one with recreate: true"
         )
-    template = _template(plan)
+    legacy = plan.world.tools.dialect.legacy
+    source = _template(plan) if legacy else carrier(plan)
     _record(plan, spec.root.build_id)
-    plan.add(Phase.DEFINE, "create", functools.partial(_create, plan, template))
+    plan.add(Phase.DEFINE, "create", functools.partial(_create, plan, source))
     plan.add(Phase.DEFINE, "configure", functools.partial(configure, plan))
-    plan_seed(plan, private, spec.root.build_id)
+    if not legacy:
+        plan_fill(plan)
+    plan_seed(plan, spec.root.build_id)
 
 
 def _plan_return(plan: Plan, private: pathlib.Path, conf: pathlib.Path) -> None:
@@ -95,7 +98,7 @@ def _plan_return(plan: Plan, private: pathlib.Path, conf: pathlib.Path) -> None:
     mark = mark_of(plan.spec, build_id=kept.build_id, host_key=kept.host_key)
     plan.add(Phase.DEFINE, "configure", functools.partial(configure, plan, describe(mark, plan.ctid)))
     if kept.host_key is None and not plan.spec.first_contact:  # its creation was interrupted before it was removed
-        plan_seed(plan, private, kept.build_id)
+        plan_seed(plan, kept.build_id)
 
 
 def kept_mark(plan: Plan) -> Mark | None:
@@ -152,9 +155,10 @@ def _template(plan: Plan) -> str:
 
 def _create(plan: Plan, template: str) -> None:
     spec = plan.spec
-    mark = mark_of(spec, build_id=spec.root.build_id, host_key=None)
+    dialect = plan.world.tools.dialect
+    mark = mark_of(spec, build_id=spec.root.build_id if dialect.legacy else None, host_key=None)
     words = argv.create(
-        plan.world.tools.dialect,
+        dialect,
         plan.ctid,
         template,
         name=spec.name,
@@ -173,12 +177,35 @@ def configure(plan: Plan, description: str | None = None) -> None:
     want = difference(Difference(plan.spec.name), seen.native.shape, wanted(plan.spec, plan.world.options.tuning))
     # The name is given even where the configuration has it: it is a link beside it, too.
     want = dataclasses.replace(want, name=plan.spec.name, description=description)
-    words = argv.settings(plan.world.tools.dialect, plan.ctid, want, running=state_of(plan) == "running")
+    configure_with(plan, want, running=state_of(plan) == "running")
+
+
+def configure_with(plan: Plan, want: Settings, *, running: bool) -> None:
+    """`set`, and with vzctl 7 once more for the network of each NIC."""
+    dialect = plan.world.tools.dialect
+    words = argv.settings(dialect, plan.ctid, want, running=running)
     if words is not None:
         plan.run(words)
+    if not dialect.legacy:
+        for nic in want.nics_add:
+            plan.run(argv.network(plan.ctid, nic))
 
 
-def plan_seed(plan: Plan, private: pathlib.Path, build_id: str | None) -> None:
+def plan_fill(plan: Plan) -> None:
+    """vzctl 7: the build's files into a container that never ran, and only then the build's id into its mark."""
+    name, cache = _template(plan), plan.world.options.template_dir
+    files = [cache / f"{name}.tar{end}" for end in _SUFFIXES]
+    template = next((file for file in files if file.exists()), cache / f"{name}{_vz_template.SUFFIX}")
+    plan.add(Phase.PREPARE, "fill its root", functools.partial(_fill, plan, template))
+
+
+def _fill(plan: Plan, template: pathlib.Path) -> None:
+    fill(plan, template)
+    mark = mark_of(plan.spec, build_id=plan.spec.root.build_id, host_key=None)
+    plan.run(argv.filled(plan.ctid, plan.world.options.template_prefix, describe(mark, plan.ctid)))
+
+
+def plan_seed(plan: Plan, build_id: str | None) -> None:
     """Before the first start. The host key enters the mark only when the seed with its private half lies there.
 
     `build_id`: what the container was made of.
@@ -188,10 +215,10 @@ def plan_seed(plan: Plan, private: pathlib.Path, build_id: str | None) -> None:
         return
     content = {"hostname": spec.seed.hostname, "cloud_init": redacted(dict(spec.seed.cloud_init))}
     plan.difference.compare("seed", None, content)
-    plan.add(Phase.PREPARE, "write seed", functools.partial(_write_seed, plan, private, build_id))
+    plan.add(Phase.PREPARE, "write seed", functools.partial(_write_seed, plan, build_id))
 
 
-def _write_seed(plan: Plan, private: pathlib.Path, build_id: str | None) -> None:
+def _write_seed(plan: Plan, build_id: str | None) -> None:
     spec, options = plan.spec, plan.world.options
     place = options.seed_work / spec.uuid
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -203,20 +230,21 @@ def _write_seed(plan: Plan, private: pathlib.Path, build_id: str | None) -> None
     place.rmdir()
     if spec.seed is None:  # plan_seed looks for it
         return
-    directory = _inside(plan, private, _SEED)
-    for name, text in seeds.documents(spec, spec.seed, key).items():
-        path = directory / name
-        path.unlink(missing_ok=True)
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
-        with os.fdopen(handle, "w", encoding="utf-8") as stream:
-            stream.write(text)
+    with root_of(plan) as root:
+        directory = _inside(plan, root, _SEED)
+        for name, text in seeds.documents(spec, spec.seed, key).items():
+            path = directory / name
+            path.unlink(missing_ok=True)
+            handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+            with os.fdopen(handle, "w", encoding="utf-8") as stream:
+                stream.write(text)
     mark = mark_of(spec, build_id=build_id, host_key=key.public)
     plan.run(["vzctl", "set", plan.ctid, "--description", describe(mark, plan.ctid), "--save"])
 
 
-def _inside(plan: Plan, private: pathlib.Path, relative: str) -> pathlib.Path:
+def _inside(plan: Plan, root: pathlib.Path, relative: str) -> pathlib.Path:
     """A directory in a container that never ran; a symbolic link on the way would lead out of it."""
-    path = private
+    path = root
     for part in relative.split("/"):
         path = path / part
         if path.is_symlink():
@@ -225,9 +253,9 @@ def _inside(plan: Plan, private: pathlib.Path, relative: str) -> pathlib.Path:
     return path
 
 
-def seed_of(private: pathlib.Path) -> pathlib.Path | None:
-    """The seed in a private area, if there is one."""
-    path = private / _SEED
+def seed_of(root: pathlib.Path) -> pathlib.Path | None:
+    """The seed in a container's root, if there is one."""
+    path = root / _SEED
     return path if (path / "user-data").is_file() and not path.is_symlink() else None
 
 

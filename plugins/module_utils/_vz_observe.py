@@ -20,8 +20,8 @@ from ._vz_paused import Paused
 from ._vz_run import Tools
 from ._vz_settings import Shape, configured
 
-#: vzlist's word -> ours. One that is suspended to disk is off: a start goes on from its dump.
-_STATES = {"running": "running", "paused": "paused", "stopped": "stopped", "mounted": "stopped", "suspended": "stopped"}
+#: vzlist's word -> ours.
+_STATES = {"running": "running", "paused": "paused", "stopped": "stopped", "mounted": "stopped", "suspended": "saved"}
 
 
 @dataclasses.dataclass(frozen=True)

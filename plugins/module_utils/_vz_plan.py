@@ -11,13 +11,24 @@ import pathlib
 
 from . import _vz_argv as argv
 from ._difference import Difference
-from ._driver import Seen, Unsupported
+from ._driver import Seen, Unsupported, refuse_beside_saved
 from ._files import remove, whole
 from ._spec import DiskSpec, GuestSpec
 from ._tombstone import refusal
 from ._vz_argv import Settings
 from ._vz_mark import describe
-from ._vz_new import bring_back, delete_seed, kept_mark, kept_path, mark_of, plan_new, plan_seed, seed_of
+from ._vz_new import (
+    bring_back,
+    configure_with,
+    delete_seed,
+    kept_mark,
+    kept_path,
+    mark_of,
+    plan_fill,
+    plan_new,
+    plan_seed,
+    seed_of,
+)
 from ._vz_power import plan_power, plan_stop, state_of
 from ._vz_settings import difference, refuse, refuse_shrinking, wanted
 from ._vz_world import Phase, Plan, World
@@ -35,7 +46,7 @@ def plan_guest(world: World, spec: GuestSpec, seen: Seen | None) -> Plan:
     if seen is None:
         plan_new(plan)
     else:
-        _compare(plan)
+        _compare(plan, seen)
     plan_power(plan)
     return plan
 
@@ -86,7 +97,7 @@ def _refuse_foreign(plan: Plan) -> None:
             raise plan.error(f"container {other.native.ctid} has its name, and is not this guest: it is not touched")
 
 
-def _compare(plan: Plan) -> None:
+def _compare(plan: Plan, seen: Seen) -> None:
     spec, mark = plan.spec, plan.mark
     _refuse_rebuild(plan)
     refuse_shrinking(spec, plan.native.shape)
@@ -101,14 +112,25 @@ def _compare(plan: Plan) -> None:
         want = dataclasses.replace(want, description=describe(new_mark, plan.ctid))
     if want != Settings():
         plan.add(Phase.DEFINE, "configure", functools.partial(_set, plan, want))
-    private = plan.world.options.path(plan.native.private)
-    seed = seed_of(private)
+    never_ran = mark.host_key is None and not spec.first_contact and not plan.native.active
+    if never_ran and mark.build_id is None and not plan.world.tools.dialect.legacy:
+        plan.difference.compare("build_id", None, spec.root.build_id)
+        plan_fill(plan)  # its creation was interrupted
+    seed = seed_of(_root(plan))
     reached = spec.first_contact or spec.name in plan.world.options.contacted
     if reached and seed is not None:
         plan.difference.compare("seed", str(seed), None)
         plan.add(Phase.PREPARE, "delete seed", functools.partial(delete_seed, seed))
-    elif mark.host_key is None and not spec.first_contact and not plan.native.active:
-        plan_seed(plan, private, mark.build_id)  # its creation was interrupted
+    elif never_ran:
+        plan_seed(plan, mark.build_id or spec.root.build_id)  # its creation was interrupted
+    if seen.state == "saved":
+        refuse_beside_saved(plan)
+
+
+def _root(plan: Plan) -> pathlib.Path:
+    """Where its files are now; with vzctl 7 they are nowhere while it is off."""
+    legacy, options = plan.world.tools.dialect.legacy, plan.world.options
+    return options.path(plan.native.private) if legacy else options.mount_point(plan.ctid)
 
 
 NO_REBUILD = "the driver openvz makes no root anew: move the container to a HostOS with lxc and rebuild it there"
@@ -130,13 +152,7 @@ def _set(plan: Plan, want: Settings) -> None:
     state = state_of(plan)
     if state == "absent":
         raise plan.error(f"container {plan.ctid} went away meanwhile: read the HostOS again")
-    dialect = plan.world.tools.dialect
-    words = argv.settings(dialect, plan.ctid, want, running=state in ("running", "paused"))
-    if words is not None:
-        plan.run(words)
-    if not dialect.legacy:
-        for nic in want.nics_add:
-            plan.run(argv.network(plan.ctid, nic))
+    configure_with(plan, want, running=state in ("running", "paused"))
 
 
 def _plan_absent(plan: Plan) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 
 from . import _vz_argv as argv
+from ._vz_checkpoint import lacking
 from ._vz_codes import RUNNING
 from ._vz_errors import VzError
 from ._vz_observe import observe_one
@@ -21,7 +22,11 @@ def plan_power(plan: Plan) -> None:
     now = plan.seen.state if plan.seen else None
     if wanted in ("absent", "present") or not plan.difference.compare("state", now, wanted):
         return
-    if wanted == "stopped":
+    if wanted == "saved":
+        _plan_save(plan, now)
+    elif now == "saved":
+        _plan_restore(plan, wanted)
+    elif wanted == "stopped":
         if now is not None:
             plan_stop(plan)
     elif now == "paused":
@@ -31,6 +36,27 @@ def plan_power(plan: Plan) -> None:
             plan.add(Phase.POWER, "start", functools.partial(start, plan))
         if wanted == "paused":
             plan.add(Phase.POWER, "pause", functools.partial(pause, plan))
+
+
+def _plan_save(plan: Plan, now: str | None) -> None:
+    if now not in ("running", "paused"):
+        what = "not there" if now is None else now
+        raise plan.error(f"state: found 'saved'; it is {what}: there is no running memory to save. Start it first")
+    why = lacking(plan.world.tools.dialect, plan.world.options).get("save")
+    if why:
+        raise plan.error(f"state: found 'saved'; capability save is missing on this HostOS: {why}")
+    if now == "paused":
+        plan.add(Phase.POWER, "resume", functools.partial(unpause, plan))
+    plan.add(Phase.POWER, "save", functools.partial(save, plan))
+
+
+def _plan_restore(plan: Plan, wanted: str) -> None:
+    """One that shall be stopped goes on and is shut down: its file systems are not clean before."""
+    plan.add(Phase.POWER, "restore", functools.partial(restore, plan))
+    if wanted == "paused":
+        plan.add(Phase.POWER, "pause", functools.partial(pause, plan))
+    if wanted == "stopped":
+        plan.add(Phase.POWER, "stop", functools.partial(stop, plan))
 
 
 def plan_stop(plan: Plan) -> None:
@@ -88,6 +114,23 @@ def unpause(plan: Plan) -> None:
     plan.run(argv.unpause(plan.ctid))
     plan.world.paused.forget(plan.ctid)
     _expect(plan, "resuming", "running")
+
+
+def save(plan: Plan) -> None:
+    """Its memory to a dump, and it is off. One that is off with a dump already: a killed run had asked for it."""
+    try:
+        plan.run(argv.suspend(plan.ctid))
+    except VzError:
+        if state_of(plan) != "suspended":
+            raise
+    _expect(plan, "vzctl suspend", "suspended")
+
+
+def restore(plan: Plan) -> None:
+    """vzctl has returned 0 for one that stayed down, and a dump that cannot be restored is nobody's to throw away."""
+    plan.world.paused.forget(plan.ctid)
+    plan.run(argv.resume(plan.ctid), good=(0, RUNNING))
+    _expect(plan, "vzctl resume", "running")
 
 
 def _expect(plan: Plan, what: str, *states: str) -> None:

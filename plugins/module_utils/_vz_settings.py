@@ -55,11 +55,6 @@ def refuse(spec: GuestSpec) -> None:
             f"{who}: its image says boot: kernel; a container boots none, for its HostOS's kernel runs it (kvm and xen"
             " have it): use an image with boot: disk"
         )
-    if spec.state == "saved":
-        raise Unsupported(
-            f"{who}: state: found 'saved'; hypervisor openvz lacks capability save: checkpoints were never seen (kvm"
-            " and xen have it): use paused or stopped"
-        )
     if spec.cpu.model != "default" or spec.cpu.features:
         raise Unsupported(f"{who}: cpu: a container sees the CPU of its HostOS; hypervisors with CPU models: kvm")
     if len(spec.disks) > 1:

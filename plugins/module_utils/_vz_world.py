@@ -58,6 +58,11 @@ class Options:
     def template_dir(self) -> pathlib.Path:
         return self.path(self._global("TEMPLATE", "/vz/template")) / "cache"
 
+    @property
+    def default_template(self) -> str:
+        """What vzctl makes a container of where nobody says anything; empty if vz.conf does not tell."""
+        return self._global("DEF_OSTEMPLATE", "")
+
     def private(self, ctid: str) -> pathlib.Path:
         """Where `create` will put a container's files."""
         return self.path(self._global("VE_PRIVATE", "/vz/private/$VEID", ctid))

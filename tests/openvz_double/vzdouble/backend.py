@@ -21,6 +21,9 @@ if t.TYPE_CHECKING:
 class Backend(abc.ABC):
     """A container's life, without words and exit codes."""
 
+    #: Whether the memory of a running container can be taken along. Nothing here can; Recording has none to lose.
+    checkpoints = False
+
     @abc.abstractmethod
     def running(self, ct: Container) -> bool: ...
 
@@ -57,6 +60,8 @@ class Backend(abc.ABC):
 
 class Recording(Backend):
     """Nothing runs; what would is written down in /vz/double. Commands "inside" run here: unit tests only."""
+
+    checkpoints = True
 
     def _path(self, ct: Container) -> t.Any:
         return paths.real(f"/vz/double/{ct.ctid}.json")

@@ -1,7 +1,8 @@
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""`vzmigrate`, legacy: cold for real over ssh; live as far as the checks go, which fail without /proc/cpt.
+"""`vzmigrate`, legacy: cold for real over ssh. Live where nothing runs (`recording`): the order of the reference, with
+a dump that holds no memory. Where LXC runs the containers it ends with the checks, or with 8: no checkpoint.
 
 Written from the reference (nobody recorded vzmigrate): order of the checks, exit codes, what is kept on the source.
 """
@@ -54,6 +55,12 @@ class Target:
             unpacked = subprocess.run([*self.ssh, self.host, unpack], stdin=tar.stdout, check=False)
         return unpacked.returncode == 0 and tar.returncode == 0
 
+    def has(self, path: str) -> bool:
+        """Whether the kernel there shows a file of /proc."""
+        there = f'"$OPENVZ_DOUBLE_ROOT{path}"'
+        line = f'test -e {there} || test -z "$OPENVZ_DOUBLE_ROOT" -a -e {paths.KERNEL}{path}'
+        return self.run("sh", "-c", line).returncode == 0
+
     def put(self, path: str, content: bytes) -> bool:
         line = f'cat > "$OPENVZ_DOUBLE_ROOT{path}"'
         return self.run("sh", "-c", line, stdin=content).returncode == 0
@@ -103,20 +110,25 @@ def _migrate(ct: Container, target: Target, given: t.Mapping[str, list[str]], sa
     say.out(f"Starting migration of container {ct.ctid} to {target.host.partition('@')[2]}")
     was_running = ct.running
     private = ct.conf["VE_PRIVATE"]
-    if was_running:
+    if live:
+        _checkpoint(ct, say)
+    elif was_running:
         lifecycle.stop(ct, Say(quiet=True), fast=False)
     elif ct.mounted:
         lifecycle.umount(ct, Say(quiet=True))
     try:
         _copy(ct, target, private, say)
+        if live and not target.copy(str(ct.dump), ct.dump_shown):
+            raise say.fail(6, "Failed to copy dump file")
     except Failure:
         if was_running:
-            lifecycle.start(ct, Say(quiet=True))
+            lifecycle.start(ct, Say(quiet=True))  # from its dump, if it has one
         raise
-    if was_running and target.run("vzctl", "start", str(ct.ctid)).returncode:
+    if was_running and target.run("vzctl", "restore" if live else "start", str(ct.ctid)).returncode:
         _undo(ct, target, private, keep="keep-dst" in given)
         lifecycle.start(ct, Say(quiet=True))
-        raise say.fail(7, "Failed to start container on destination node")
+        raise say.fail(7, f"Failed to {'undump' if live else 'start'} container on destination node")
+    remove_tree(ct.dump)
     if given.get("remove-area", ["yes"])[0] == "yes":
         _leave(ct)
     say.out("Migration completed")
@@ -131,10 +143,10 @@ def _check(ct: Container, target: Target, live: bool, say: Say) -> None:
         raise say.fail(4, f"Error: can not connect to {target.host}")
     if target.run("/etc/init.d/vz", "status").returncode:
         raise say.fail(14, "Error: OpenVZ is not running on the destination node")
-    if live and not (paths.real("/proc/cpt").exists() and paths.real("/proc/rst").exists()):
-        raise say.fail(14, "Error: checkpointing modules are not loaded, live migration is not possible")
-    if live:
-        raise say.fail(8, "Error: the double cannot checkpoint memory")
+    if live and not paths.real("/proc/cpt").exists():
+        raise say.fail(14, "Error: vzcpt module is not loaded on the source node")
+    if live and not target.has("/proc/rst"):
+        raise say.fail(14, "Error: vzrst module is not loaded on the destination node")
     if b" exist " in target.run("vzctl", "status", str(ct.ctid)).stdout:
         raise say.fail(9, f"Error: CT {ct.ctid} already exists on the destination node")
 
@@ -150,9 +162,20 @@ def _copy(ct: Container, target: Target, private: str, say: Say) -> None:
         raise say.fail(6, "Failed to give the container its name on the destination node")
 
 
+def _checkpoint(ct: Container, say: Say) -> None:
+    """The reference copies the files once before, too; that changes nothing of the result."""
+    if not ct.backend.checkpoints:
+        raise say.fail(8, "Failed to suspend container: the double cannot checkpoint memory")
+    try:
+        lifecycle.checkpoint(ct, Say(quiet=True), "")
+    except Failure:
+        raise say.fail(8, "Failed to suspend container") from None
+
+
 def _undo(ct: Container, target: Target, private: str, *, keep: bool) -> None:
     if not keep:
-        target.run("sh", "-c", f'rm -rf "$OPENVZ_DOUBLE_ROOT{private}" "$OPENVZ_DOUBLE_ROOT{ct.conf_path}"')
+        left = " ".join(f'"$OPENVZ_DOUBLE_ROOT{path}"' for path in (private, ct.conf_path, ct.dump_shown))
+        target.run("sh", "-c", f"rm -rf {left}")
 
 
 def _leave(ct: Container) -> None:

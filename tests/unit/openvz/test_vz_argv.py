@@ -145,7 +145,7 @@ def test_create_per_dialect() -> None:
     start = ["vzctl", "create", "201", "--ostemplate", "debian"]
     rest = ["--diskspace", "2:2", "--name", "wn001", "--hostname", "wn001", "--description", "x"]
     assert argv.create(OLD, "201", "debian", **words) == [*start, "--layout", "simfs", *rest]
-    assert argv.create(NEW, "201", "debian", **words) == [*start, *rest]
+    assert argv.create(NEW, "201", "debian", **words) == [*start, "--skip_app_templates", *rest]
 
 
 def test_pause_and_suspend_are_two_verbs() -> None:
@@ -163,6 +163,9 @@ def test_start_never_waits() -> None:
 def test_migrate_per_dialect() -> None:
     assert argv.migrate(OLD, "201", "10.0.0.2", live=True) == ["vzmigrate", "-r", "yes", "--live", "10.0.0.2", "201"]
     assert argv.migrate(NEW, "201", "10.0.0.2", live=True)[3] == "--online"
+    for dialect in (OLD, NEW):
+        assert "--dry-run" in argv.migrate(dialect, "201", "10.0.0.2", live=True, dry_run=True)
+        assert "--dry-run" not in argv.migrate(dialect, "201", "10.0.0.2", live=True)
     assert argv.migrate(OLD, "201", "10.0.0.2", live=False, keep_source=True, ssh=["-p 22"]) == [
         *("vzmigrate", "-r", "no", "--ssh=-p 22", "10.0.0.2", "201")
     ]

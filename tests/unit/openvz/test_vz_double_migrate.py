@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import stat
@@ -66,7 +67,27 @@ def test_live_is_refused_as_the_reference_says(pair: Pair) -> None:
     assert pair.move(live=True) == 2  # stopped
     pair.source.good("vzctl", "start", "201")
     assert pair.move(live=True) == 14  # no /proc/cpt
+    (pair.source.root / "proc/cpt").touch()
+    assert pair.move(live=True) == 14  # no /proc/rst over there
     assert "running" in pair.source.good("vzctl", "status", "201")
+
+
+def test_live_takes_its_dump_along_and_leaves_nothing_here(pair: Pair) -> None:
+    pair.source.good("vzctl", "start", "201")
+    (pair.source.root / "proc/cpt").touch()
+    (pair.target.root / "proc/rst").touch()
+    assert pair.source.run(*argv.migrate(OLD, "201", "10.0.0.2", live=True, dry_run=True)).returncode == 0
+    assert "running" in pair.source.good("vzctl", "status", "201")
+    pair.target.fault("resume 17 1")
+    assert pair.move(live=True) == 7
+    assert "running" in pair.source.good("vzctl", "status", "201")
+    assert "deleted" in pair.target.good("vzctl", "status", "201")
+    assert pair.move(live=True) == 0
+    assert "deleted" in pair.source.good("vzctl", "status", "201")
+    assert pair.target.good("vzctl", "status", "201") == "CTID 201 exist mounted running\n"
+    assert not [*pair.source.root.glob("vz/dump/*"), *pair.target.root.glob("vz/dump/*")]
+    acts = json.loads((pair.source.root / "vz/double/201.json").read_text())["acts"]
+    assert acts[-2:] == ["kill", "umount"], "it is not shut down: it was checkpointed"
 
 
 def test_refusals_before_anything_changes(pair: Pair) -> None:

@@ -366,18 +366,86 @@ def test_one_that_cannot_be_resumed_stays_paused(host: HostOS) -> None:
 
 
 def test_a_dump_that_cannot_be_restored_is_kept(host: HostOS) -> None:
-    """`start` goes on from a dump that somebody made; nothing of ours throws it away."""
+    """Also one that somebody made by hand; nothing of ours throws it away."""
     host.guest(spec())
     host.node.good("vzctl", "suspend", CTID)
-    assert host.state == "stopped"
+    assert host.state == "saved"
     host.node.fault("resume 17 1")
     (outcome,) = host.guest(spec()).outcomes
     assert outcome.error is not None
-    assert outcome.error.startswith(f"guest wn001: `vzctl start {CTID}` failed with code 17: restoring from the")
+    assert outcome.error.startswith(f"guest wn001: `vzctl resume {CTID}` failed with code 17: restoring from the")
     assert "Container restore failed" in outcome.error and "the dump's log in /vz/dump" in outcome.error
-    assert host.state == "stopped" and (host.node.root / f"vz/dump/Dump.{CTID}").exists()
-    assert host.thrice(spec()).steps == ["start"]
+    assert host.state == "saved" and (host.node.root / f"vz/dump/Dump.{CTID}").exists()
+    assert host.thrice(spec()).steps == ["restore"]
     assert host.state == "running" and not (host.node.root / f"vz/dump/Dump.{CTID}").exists()
+
+
+def loaded(host: HostOS) -> None:
+    """Its kernel has its checkpointing modules."""
+    for file in ("cpt", "rst"):
+        (host.node.root / "proc" / file).touch()
+
+
+def test_memory_is_saved_and_it_goes_on_from_there(host: HostOS) -> None:
+    loaded(host)
+    host.guest(spec())
+    dump = host.node.root / f"vz/dump/Dump.{CTID}"
+    assert host.thrice(spec(state="saved")).steps == ["configure", "save"]
+    assert host.state == "saved" and dump.exists()
+    assert host.thrice(spec()).steps == ["configure", "restore"]
+    assert host.state == "running" and not dump.exists()
+    host.guest(spec(state="paused"))
+    assert host.thrice(spec(state="saved")).steps == ["resume", "save"]
+    assert host.thrice(spec(state="paused")).steps == ["restore", "pause"]
+    host.guest(spec(state="saved"))
+    assert host.thrice(spec(state="stopped")).steps == ["restore", "stop"]
+    assert host.state == "stopped" and not dump.exists()
+    host.guest(spec())
+    host.guest(spec(state="saved"))
+    assert host.thrice(spec(state="absent"), remove_disks=True).error is None
+    assert host.state == "absent" and not dump.exists()
+
+
+def test_what_cannot_be_saved_or_changed_under_a_dump_is_refused(host: HostOS) -> None:
+    host.guest(spec())
+
+    def refused(named: str, **changes: t.Any) -> None:
+        for check in (True, False):
+            before = host.tree()
+            (outcome,) = host.guest(spec(**changes), check=check).outcomes
+            assert outcome.error is not None and named in outcome.error, outcome.error
+            assert host.tree() == before
+
+    refused("save is missing on this HostOS: no /proc/cpt and /proc/rst here: `modprobe vzcpt vzrst`", state="saved")
+    (host.node.root / "proc/cpt").touch()
+    refused("no /proc/rst here: `modprobe vzrst`", state="saved")
+    loaded(host)
+    host.guest(spec(state="saved"))
+    refused("its memory is saved, and vcpus cannot change under it", state="saved", vcpus=3)
+    host.guest(spec(state="stopped"))
+    refused("it is stopped: there is no running memory to save", state="saved")
+
+
+def test_one_that_cannot_be_saved_runs_on(host: HostOS) -> None:
+    loaded(host)
+    host.guest(spec())
+    host.node.fault("suspend 16 1")
+    (outcome,) = host.guest(spec(state="saved")).outcomes
+    assert outcome.error is not None and f"`vzctl suspend {CTID}` failed with code 16" in outcome.error
+    assert host.state == "running"
+    assert host.thrice(spec(state="saved")).steps == ["save"]
+
+
+def test_checkpoints_are_asked_of_the_kernel(host: HostOS) -> None:
+    def lacking() -> set[str]:
+        return {name for name, found in host.driver().capabilities().items() if not found.supported}
+
+    always = {"live_disk", "uefi", "overlay", "rebuild"}
+    assert lacking() == always | {"save", "live_move", "live_move_local_disk"}
+    (host.node.root / "proc/cpt").touch()
+    assert lacking() == always | {"save"}
+    loaded(host)
+    assert lacking() == always
 
 
 def _tail(module: t.Any) -> tuple[t.Any, ...]:
@@ -393,7 +461,7 @@ def test_refusals_before_anything_changes(host: HostOS) -> None:
 
     refused(spec(firmware="uefi"), "no firmware")
     refused(spec(command_line="root=UUID=1 ro"), "boot: kernel; a container boots none")
-    refused(spec(state="saved"), "lacks capability save")
+    refused(spec(state="saved"), "it is not there: there is no running memory to save")
     refused(spec(first_contact=True), "recreate: true")
     refused(spec(disks=[{"name": "root", "size": 2**30, "pool": "local", "build_id": "cd" * 32}]), "not in")
     refused(spec(disks=[{"name": "root", "size": 2**30, "pool": "p", "build_id": "cd" * 32}]), "pools of this HostOS")

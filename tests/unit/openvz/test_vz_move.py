@@ -1,11 +1,12 @@
 # Copyright: the oscarv.virt authors
 # GNU General Public License v3.0+ (see LICENSES/GPL-3.0-or-later.txt or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Cold moves between two nodes of the double; a stand-in for ssh runs commands under the other node's root."""
+"""Moves between two nodes of the double; a stand-in for ssh runs commands under the other node's root."""
 
 from __future__ import annotations
 
 import dataclasses
+import json
 import pathlib
 import shlex
 import typing as t
@@ -110,6 +111,89 @@ def test_a_stopped_one_stays_stopped(pair: Pair) -> None:
     assert pair.states() == ("absent", "stopped")
 
 
+def loaded(pair: Pair) -> None:
+    """Both kernels have their checkpointing modules."""
+    for node in (pair.source, pair.target):
+        for file in ("cpt", "rst"):
+            (node.root / "proc" / file).touch()
+
+
+def acts(node: Node) -> list[str]:
+    """What was done to the container, the oldest first."""
+    return t.cast("list[str]", json.loads((node.root / f"vz/double/{CTID}.json").read_text())["acts"])
+
+
+@pytest.mark.parametrize("mode", ["live", "auto"])
+def test_where_kernels_write_memory_down_a_running_one_is_moved_live(pair: Pair, mode: str) -> None:
+    pair.up()
+    loaded(pair)
+    (pair.source.root / f"vz/private/{CTID}/data").write_text("precious")
+    result = pair.move(mode=mode)
+    assert (result.moved, result.state, result.mode, result.message) == (True, "running", "live", "")
+    assert pair.states() == ("absent", "running")
+    assert "stop" not in acts(pair.source) and acts(pair.target).count("start") == 1, "it was checkpointed and restored"
+    assert (pair.target.root / f"vz/private/{CTID}/data").read_text() == "precious"
+    (there,) = reconcile(pair.driver(pair.target), Wish("demo", [spec(epoch=2)]), check=False).outcomes
+    assert (there.error, there.changed) == (None, False)
+    stone = pair.driver().tombstones.get(UUID)
+    assert stone is not None and (stone.state, stone.epoch) == (MOVED, 1)
+
+
+def test_live_was_asked_for_and_it_does_not_run(pair: Pair) -> None:
+    pair.up(state="stopped")
+    result = pair.move(mode="live")
+    assert (result.mode, result.state) == ("cold", "stopped")
+    assert result.warnings == ("guest wn001: live was asked for, but it is stopped: moved cold",)
+
+
+def test_what_vzmigrate_would_refuse_is_told_before_anything_changes(
+    pair: Pair, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pair.up()
+    loaded(pair)
+    (pair.target.root / "proc/rst").unlink()
+    for check in (True, False):
+        result = run(pair, monkeypatch, check=check, mode="live")
+        assert result["outcome"] == "aborted" and result["refused"]
+        assert "code 14: OpenVZ does not run on the target, or checkpointing is missing" in result["msg"]
+    assert pair.states() == ("running", "absent") and pair.driver().tombstones.get(UUID) is None
+    assert pair.driver().observe_all().guests[UUID].autostart
+    (pair.target.root / "proc/rst").touch()
+    result = run(pair, monkeypatch, check=True, mode="live")
+    assert (result["outcome"], result["mode"]) == ("planned", "live") and "moved live to node02" in result["msg"]
+    assert pair.states() == ("running", "absent")
+
+
+@pytest.mark.parametrize(("node", "fault"), [("source", "suspend 16 1"), ("target", "resume 17 1")])
+def test_a_live_move_that_fails_leaves_it_running_here(pair: Pair, node: str, fault: str) -> None:
+    pair.up()
+    loaded(pair)
+    getattr(pair, node).fault(fault)
+    with pytest.raises(_vz_move.NotMoved, match="stays here"):
+        pair.move(mode="live")
+    assert pair.states() == ("running", "absent")
+    seen = pair.driver().observe_all().guests[UUID]
+    assert seen.autostart and seen.mark is not None and seen.mark.epoch == 1
+    assert pair.driver().tombstones.get(UUID) is None
+    assert pair.move(mode="live").moved
+
+
+def test_one_that_is_down_there_after_a_live_move_is_not_called_moved(pair: Pair) -> None:
+    pair.up()
+    loaded(pair)
+    execute = pair.source.execute
+
+    def falls(argv: t.Sequence[str], timeout: float) -> t.Any:
+        output = execute(argv, timeout)
+        if argv[0] == "vzmigrate" and "--dry-run" not in argv:
+            pair.target.good("vzctl", "stop", CTID)
+        return output
+
+    pair.source.execute = falls
+    with pytest.raises(_vz_move.Unsettled, match="on node02 stopped"):
+        pair.move(mode="live")
+
+
 def test_one_that_fails_stays_as_it_was(pair: Pair) -> None:
     pair.up()
     pair.source.fault("migrate 6 1")
@@ -151,7 +235,7 @@ def test_one_with_a_dump_is_refused(pair: Pair) -> None:
     pair.source.good("vzctl", "suspend", CTID)
     with pytest.raises(_vz_move.Refused, match="its memory lies in a dump"):
         pair.move()
-    assert pair.states() == ("stopped", "absent") and pair.driver().tombstones.get(UUID) is None
+    assert pair.states() == ("saved", "absent") and pair.driver().tombstones.get(UUID) is None
 
 
 def test_an_interrupted_move_is_not_begun_again(pair: Pair) -> None:

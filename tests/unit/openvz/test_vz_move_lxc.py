@@ -264,7 +264,7 @@ def test_refusals_change_nothing(move: Move) -> None:
             move.far.disk
         ]
 
-    refused("live_move is missing", mode="live")
+    refused("does not go to lxc: move it cold", mode="live")
     disks = [{"name": "root", "size": 3072 * MIB, "pool": "san", "build_id": BUILD}]
     refused("has no pool 'san'", spec=GuestSpec.from_plain(spec(epoch=2, disks=disks)))
     disks = [{"name": "root", "size": MIB, "pool": "local", "build_id": BUILD}]
