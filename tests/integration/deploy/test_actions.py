@@ -10,6 +10,7 @@ import re
 import subprocess
 import typing as t
 
+import pytest
 from conftest import ROOT, Folder, Run
 
 ASSIGN: dict[str, t.Any] = {"oscarv.virt.assign": {}, "register": "r"}
@@ -110,6 +111,7 @@ def test_secrets_are_in_no_result(folder: Folder) -> None:
 # -- placement --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_evacuate_and_explain_change_nothing(folder: Folder) -> None:
     folder.record_build()
     folder.tasks(ASSIGN).ok()
@@ -122,6 +124,7 @@ def test_evacuate_and_explain_change_nothing(folder: Folder) -> None:
     assert ledger(folder) == before
 
 
+@pytest.mark.long
 def test_what_placement_cannot_do_it_says(folder: Folder) -> None:
     def ask(**arguments: t.Any) -> Run:
         return folder.tasks({"oscarv.virt.placement": arguments})
@@ -137,6 +140,7 @@ def test_what_placement_cannot_do_it_says(folder: Folder) -> None:
     ask(verb="evacuate", hosts=["node1"], moves_per_host=0).fails("moves_per_host: found 0")
 
 
+@pytest.mark.long
 def test_every_question_is_answered_and_nothing_changes(folder: Folder) -> None:
     folder.record_build()
     folder.tasks(ASSIGN).ok()

@@ -12,6 +12,7 @@ import sqlite3
 import time
 import typing as t
 
+import pytest
 from conftest import SUITES, HostOSes, Watch
 
 SERIAL = "openssl x509 -noout -serial -in /etc/pki/libvirt/servercert.pem"
@@ -217,6 +218,7 @@ def test_a_restart_that_a_killed_run_missed_is_made_up_and_the_table_goes_with_i
     assert "hostos-firewall" not in traces and "table inet oscarv" not in traces
 
 
+@pytest.mark.long
 def test_certificates_that_end_soon_are_issued_again(hostoses: HostOSes) -> None:
     before = hostoses.ssh("node01", SERIAL)
     run = hostoses.hostos("--limit", "node01", hostos_kvm_pki_renew_days=800, hostos_kvm_pki_days=900).ok()

@@ -145,6 +145,7 @@ class TestServing:
         assert "changed=1" in self.unserve(served) and not self.get("")
         assert "changed=0" in self.unserve(served)
 
+    @pytest.mark.long
     def test_another_address_replaces_the_server(self, served: Builder, disk: pathlib.Path) -> None:
         served.play().ok()
         served.variables["image_store_url"] = f"http://127.0.0.1:{self.PORT + 1}"
@@ -153,6 +154,7 @@ class TestServing:
         assert self.get(f"{sha256(disk)}/disk.qcow2", self.PORT + 1) == disk.read_bytes()
         assert not self.get("")
 
+    @pytest.mark.long
     def test_a_stale_pidfile_is_not_taken_for_a_server(self, served: Builder, disk: pathlib.Path) -> None:
         served.play().ok()
         (pidfile,) = served.store.glob(".serve*")
@@ -160,6 +162,7 @@ class TestServing:
         assert served.play().ok().recap["changed"] == 1
         assert self.get(f"{sha256(disk)}/disk.qcow2") == disk.read_bytes()
 
+    @pytest.mark.long
     def test_builds_at_work_are_nobodys_business(self, served: Builder, disk: pathlib.Path) -> None:
         served.play().ok()
         work = served.store / f".tmp.{'a' * 64}.x"

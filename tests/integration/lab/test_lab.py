@@ -106,7 +106,7 @@ def test_refusals(lab: LabUnderTest) -> None:
     assert other.code != 0 and "node01 of lab t-lab runs bookworm, not trixie" in other.text
 
 
-@pytest.mark.parametrize("moment", ["lab.json", "hosts/node02/process.json"])
+@pytest.mark.parametrize("moment", [pytest.param("lab.json", marks=pytest.mark.long), "hosts/node02/process.json"])
 def test_present_after_a_run_was_killed(lab: LabUnderTest, moment: str) -> None:
     run = lab.start()
     deadline = time.monotonic() + 120
@@ -119,6 +119,7 @@ def test_present_after_a_run_was_killed(lab: LabUnderTest, moment: str) -> None:
     assert lab.up().recap["changed"] == 0
 
 
+@pytest.mark.long
 def test_two_labs_and_two_runs_at_once(lab: LabUnderTest, neighbour: LabUnderTest) -> None:
     runs = [lab.start(), lab.start(), neighbour.start()]
     results = [finish(x) for x in runs]

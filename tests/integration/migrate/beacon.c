@@ -4,7 +4,7 @@
  * SPDX-License-Identifier: GPL-3.0-or-later
  *
  * The whole user space of the tests' tiny guest: PID 1. What a move must not disturb, it makes visible:
- *  - every 10 ms a UDP packet "MAC BOOT_ID COUNTER BLOCKS BAD" to port 7777 of the network's first address; COUNTER lives in memory only;
+ *  - every 40 ms a UDP packet "MAC BOOT_ID COUNTER BLOCKS BAD" to port 7777 of the network's first address; COUNTER lives in memory only;
  *  - a child writes numbered 4 KiB blocks to the raw end of the root disk (from 48 MiB on) and reads them back: BLOCKS written, BAD ones;
  *  - a third of the memory holds noise, so that a move has something to do, and with little bandwidth can be interrupted;
  *  - the power button powers off, as in any well-behaved guest.
@@ -74,7 +74,7 @@ static void network(int sock, unsigned char *mac) {
 static void writer(struct shared *s) {
     static unsigned char block[BLOCK] __attribute__((aligned(BLOCK)));
     int fd = open("/dev/vda", O_RDWR | O_DIRECT);
-    for (uint32_t n = 0;; n++, nap(20)) {
+    for (uint32_t n = 0;; n++, nap(80)) {
         for (int i = 0; i < BLOCK; i += 4) memcpy(block + i, &n, 4);
         if (pwrite(fd, block, BLOCK, FIRST + (long)(n % BLOCKS) * BLOCK) != BLOCK) { s->bad++; continue; }
         s->blocks = n + 1;
@@ -113,13 +113,13 @@ int main(void) {
     ((unsigned char *)&to.sin_addr)[3] = 1;
     int inputs[8], known = 0;
     printf("beacon: up\n");
-    for (unsigned long n = 0;; n++, nap(10)) {
+    for (unsigned long n = 0;; n++, nap(40)) {
         char text[160];
         int len = snprintf(text, sizeof text, "%02x:%02x:%02x:%02x:%02x:%02x %s %lu %u %u", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5], boot, n, s->blocks, s->bad);
         sendto(sock, text, len, MSG_DONTWAIT, (struct sockaddr *)&to, sizeof to);
         char input[32];
         snprintf(input, sizeof input, "/dev/input/event%d", known);
-        if (n % 100 == 0 && known < 8 && (inputs[known] = open(input, O_RDONLY | O_NONBLOCK)) >= 0) known++;
+        if (n % 25 == 0 && known < 8 && (inputs[known] = open(input, O_RDONLY | O_NONBLOCK)) >= 0) known++;
         struct input_event e;
         for (int i = 0; i < known; i++)
             while (read(inputs[i], &e, sizeof e) == sizeof e)

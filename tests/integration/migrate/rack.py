@@ -79,7 +79,7 @@ class Beacons:
 
     def uninterrupted(self, mac: str, begin: float) -> float:
         """Since `begin` one boot counted without a gap and its disk was right; the longest silence in seconds."""
-        ticks = self.wait(mac, ticks=len(self.since(mac, begin)) + 30, begin=begin)
+        ticks = self.wait(mac, ticks=len(self.since(mac, begin)) + 15, begin=begin)
         assert len({tick.boot for tick in ticks}) == 1, "it was booted again"
         counts = [tick.count for tick in ticks]
         assert counts == list(range(counts[0], counts[0] + len(counts))), "its memory, or packets, were lost"

@@ -177,6 +177,7 @@ TWICE = """\
 """
 
 
+@pytest.mark.long
 def test_a_guest_that_is_parked_on_its_way_moves_twice(cluster: Rack, beacons: Beacons, tmp_path: pathlib.Path) -> None:
     play = tmp_path / "twice.yml"
     play.write_text(TWICE.replace("TASKS", str(ROOT / "playbooks" / "tasks")))
@@ -328,6 +329,7 @@ def test_a_second_controller_waits_for_the_first(cluster: Rack, beacons: Beacons
     cluster.play("oscarv.virt.migrate", oscarv_select="p1", oscarv_to="node01")
 
 
+@pytest.mark.long
 def test_a_side_that_does_not_answer_is_left_alone_and_the_others_go_on(cluster: Rack, tmp_path: pathlib.Path) -> None:
     intent = {"operation": "begin_moves", "moves": [{"guest": "p3", "target": "node02", "mode": "cold"}]}
     cluster.module("node01", "ledger", intent)
@@ -343,6 +345,7 @@ def test_a_side_that_does_not_answer_is_left_alone_and_the_others_go_on(cluster:
     assert consistent(cluster, "p3") == "node01" and info(cluster)["moves"] == []
 
 
+@pytest.mark.long
 def test_two_copies_need_a_human(cluster: Rack) -> None:
     """Both defined, none running: nothing is started, both names are told; his word settles it."""
     wish = {"operation": "begin_moves", "moves": [{"guest": "p3", "target": "node02", "mode": "cold"}]}

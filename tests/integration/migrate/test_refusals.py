@@ -98,8 +98,18 @@ CASES: dict[str, tuple[str, str, str, str]] = {
     ),
 }
 
+#: Each costs two modules and a look at everything on both HostOSes.
+LONG = {
+    "it has a foreign disk",
+    "a file is in the way",
+    "its name is taken",
+    "the build is another",
+    "it has a snapshot",
+}
+assert set(CASES) > LONG
 
-@pytest.mark.parametrize("case", CASES)
+
+@pytest.mark.parametrize("case", [pytest.param(case, marks=[pytest.mark.long] * (case in LONG)) for case in CASES])
 def test_refused_and_unchanged(rack: Rack, guest: dict[str, t.Any], case: str) -> None:
     host, do, undo, words = CASES[case]
     rack.ssh(host, do)

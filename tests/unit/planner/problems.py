@@ -20,11 +20,20 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._model import (
     Tolerate,
 )
 from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import GuestState, HostState, Problem
+from hypothesis import settings
 from hypothesis import strategies as st
 
 GIB = 2**30
 #: Only tools/smoke leaves the solver out, and says so; where it is merely missing, these tests fail.
 needs_solver = pytest.mark.skipif(os.environ.get("OSCARV_WITHOUT_SOLVER") == "1", reason="left out on purpose")
+
+#: tools/smoke wants fewer: nothing that these tests look at depends on the release of ansible-core.
+_FEWER = int(os.environ.get("OSCARV_FEWER_EXAMPLES", "1"))
+
+
+def examples(number: int) -> settings:
+    """So many random problems, however long one of them takes."""
+    return settings(max_examples=max(1, number // _FEWER), deadline=None)
 
 
 def host(name: str, vcpus: float = 8, memory: int = 8, disk: int = 100, **more: t.Any) -> HostState:

@@ -20,14 +20,14 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Rule
 from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Plan, Problem
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_balance import balance
 from balances import RACKS, after, ask, best_of, feasible_moves, one_partition, sequence, true_score, worse_spread
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from problems import guest, host, problem, problems
+from problems import examples, guest, host, problem, problems
 
 # -- properties -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(problems(max_guests=10), st.integers(0, 4))
 def test_every_moment_of_a_balance_keeps_every_constraint(asked: Problem, moves: int) -> None:
     asked = ask(asked, moves, steps=20_000)
@@ -38,7 +38,7 @@ def test_every_moment_of_a_balance_keeps_every_constraint(asked: Problem, moves:
     assert not worse_spread(asked, start, after(asked, [(m.guest, m.target) for m in plan.moves]))
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(problems(max_guests=10), st.integers(1, 4))
 def test_the_score_falls_and_no_move_gains_nothing(asked: Problem, moves: int) -> None:
     asked = ask(one_partition(asked), moves, steps=20_000)
@@ -55,7 +55,7 @@ def test_the_score_falls_and_no_move_gains_nothing(asked: Problem, moves: int) -
             assert true_score(asked, without) > end + 1e-9, skipped
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(problems(max_guests=8))
 def test_one_move_is_the_best_that_brute_force_finds(asked: Problem) -> None:
     asked = ask(one_partition(asked), 1)
@@ -71,7 +71,7 @@ def test_one_move_is_the_best_that_brute_force_finds(asked: Problem) -> None:
     assert end <= min([true_score(asked, start) - least, *scores], default=0) + least + 1e-9
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(problems(max_guests=10), st.data())
 def test_the_score_is_what_its_definition_says_after_any_moves(asked: Problem, data: st.DataObject) -> None:
     asked = one_partition(asked)
@@ -107,7 +107,7 @@ def test_three_moves_are_mostly_the_best_three() -> None:
     assert found >= 21
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(problems(max_guests=10), st.integers(1, 3))
 def test_the_fast_tables_keep_the_same_promises(asked: Problem, moves: int) -> None:
     """Small clusters are searched in full; here they are searched as the large ones are."""
@@ -122,7 +122,7 @@ def test_the_fast_tables_keep_the_same_promises(asked: Problem, moves: int) -> N
     assert not plan.moves or end < true_score(asked, after(asked, ())) - 1e-9
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(problems(max_guests=8), st.integers(1, 3))
 def test_a_second_run_with_moves_to_spare_finds_little(asked: Problem, moves: int) -> None:
     asked = ask(asked, 8)

@@ -12,9 +12,9 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._checker import compla
 from ansible_collections.oscarv.virt.plugins.plugin_utils._contradictions import contradictions
 from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Rule, Tolerate, Where
 from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Place, Plan, Problem
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from problems import brute_force, guest, host, problem
+from problems import brute_force, examples, guest, host, problem
 
 RACK1, RACK2, RACK3 = (("rack", "r1"),), (("rack", "r2"),), (("rack", "r3"),)
 
@@ -65,7 +65,7 @@ def with_rules(asked: Problem, rules: tuple[Rule, ...]) -> Problem:
     return dataclasses.replace(asked, cluster=dataclasses.replace(asked.cluster, rules=rules))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(ruled())
 def test_found_if_and_only_if_nothing_keeps_them_and_each_set_is_minimal(asked: Problem) -> None:
     found = contradictions(asked)

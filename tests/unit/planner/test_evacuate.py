@@ -12,14 +12,14 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._checker import compla
 from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Rule, Tolerate
 from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Problem
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_evacuate import evacuate
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from problems import guest, host, problem, problems
+from problems import examples, guest, host, problem, problems
 
 RACK1, RACK2 = (("rack", "r1"),), (("rack", "r2"),)
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(problems(tolerate=True), st.data())
 def test_every_guest_is_moved_or_explained(asked: Problem, data: st.DataObject) -> None:
     subjects = tuple(data.draw(st.lists(st.sampled_from(sorted(asked.hosts)), min_size=1, unique=True)))
@@ -35,7 +35,7 @@ def test_every_guest_is_moved_or_explained(asked: Problem, data: st.DataObject) 
         assert len({move.guest for move in plan.moves}) == len(plan.moves)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(problems(), st.data())
 def test_a_second_evacuation_moves_nothing(asked: Problem, data: st.DataObject) -> None:
     subjects = tuple(data.draw(st.lists(st.sampled_from(sorted(asked.hosts)), min_size=1, unique=True)))

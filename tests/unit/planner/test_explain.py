@@ -12,13 +12,13 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Rule, Sp
 from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Place, Plan, Problem
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import solve
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_explain import choices, explain
-from hypothesis import given, settings
-from problems import guest, host, problem, problems
+from hypothesis import given
+from problems import examples, guest, host, problem, problems
 
 RACK1, RACK2 = (("rack", "r1"),), (("rack", "r2"),)
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(problems())
 def test_what_fits_can_be_done_and_the_first_choice_is_the_planners(asked: Problem) -> None:
     for item in asked.guests.values():

@@ -15,9 +15,9 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Resource
 from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Place, Plan, PlannerError, Problem
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import asked as planned_for
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import solve
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from problems import GIB, brute_force, guest, host, problem, problems
+from problems import GIB, brute_force, examples, guest, host, problem, problems
 
 RACK1, RACK2 = (("rack", "r1"),), (("rack", "r2"),)
 
@@ -29,19 +29,19 @@ def placed(plan: Plan) -> dict[str, str]:
 # -- properties -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(problems())
 def test_no_place_breaks_a_constraint(asked: Problem) -> None:
     assert complaints(asked, solve(asked)) == []
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(problems(tolerate=True))
 def test_no_place_breaks_a_constraint_with_tolerances(asked: Problem) -> None:
     assert complaints(asked, solve(asked)) == []
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(problems())
 def test_who_stays_fits_nowhere_on_top_of_the_plan(asked: Problem) -> None:
     plan = solve(asked)
@@ -59,7 +59,7 @@ def test_who_stays_fits_nowhere_on_top_of_the_plan(asked: Problem) -> None:
             assert found or unknown, (stay, name)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(problems(), st.randoms(use_true_random=False))
 def test_the_order_of_guests_and_rules_means_nothing(asked: Problem, shuffle: random.Random) -> None:
     guests = list(asked.guests.items())
@@ -73,7 +73,7 @@ def test_the_order_of_guests_and_rules_means_nothing(asked: Problem, shuffle: ra
     assert (first.places, [s.guest for s in first.stays]) == (second.places, [s.guest for s in second.stays])
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(problems(tolerate=True))
 def test_a_second_run_places_nothing(asked: Problem) -> None:
     where = placed(solve(asked))
@@ -82,7 +82,7 @@ def test_a_second_run_places_nothing(asked: Problem) -> None:
     assert not again.places and not again.moves
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(problems(), st.data())
 def test_evacuation_moves_or_explains_every_guest(asked: Problem, data: st.DataObject) -> None:
     subjects = tuple(data.draw(st.lists(st.sampled_from(sorted(asked.hosts)), min_size=1, unique=True)))
@@ -94,7 +94,7 @@ def test_evacuation_moves_or_explains_every_guest(asked: Problem, data: st.DataO
     assert not ends or max(ends.values()) == 1
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(problems(max_hosts=3, max_guests=4, tolerate=True))
 def test_a_tolerance_that_is_not_called_broken_holds_by_brute_force(asked: Problem) -> None:
     plan = solve(asked)
@@ -334,7 +334,7 @@ def test_guests_that_must_be_together_may_only_move_together() -> None:
     assert not alone.moves and "rule together a, b" in alone.stays[0].reason
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(problems(), st.data())
 def test_no_move_that_was_asked_for_breaks_a_constraint(asked: Problem, data: st.DataObject) -> None:
     names = data.draw(st.permutations(sorted(asked.guests)))
@@ -346,7 +346,7 @@ def test_no_move_that_was_asked_for_breaks_a_constraint(asked: Problem, data: st
 # -- whatever is asked --------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(problems(), st.data())
 def test_no_plan_of_any_verb_breaks_a_constraint_at_any_moment(asked: Problem, data: st.DataObject) -> None:
     verb = data.draw(st.sampled_from(["place", "evacuate", "relieve", "balance", "consolidate", "what_if"]))

@@ -18,9 +18,9 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Resource
 from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Place, Plan, Problem
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import PlannerError, solve
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_consolidate import consolidate
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from problems import GIB, guest, host, needs_solver, problem, problems
+from problems import GIB, examples, guest, host, needs_solver, problem, problems
 
 RACK1, RACK2 = (("rack", "r1"),), (("rack", "r2"),)
 ENGINES = [
@@ -75,7 +75,7 @@ def started(asked: Problem, engine: str, spread: Spread | None = None) -> Proble
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(asked=problems(tolerate=True), data=st.data())
 def test_the_end_keeps_every_rule_and_uses_fewer_hosts(engine: str, asked: Problem, data: st.DataObject) -> None:
     subjects = tuple(data.draw(st.lists(st.sampled_from(sorted(asked.hosts)), max_size=1)))
@@ -94,7 +94,7 @@ def test_the_end_keeps_every_rule_and_uses_fewer_hosts(engine: str, asked: Probl
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(asked=problems(max_hosts=4, max_guests=5))
 def test_the_bound_is_no_more_than_brute_force_needs(engine: str, asked: Problem) -> None:
     asked = started(asked, engine)
@@ -114,7 +114,7 @@ def broken(asked: Problem, at: dict[str, str]) -> list[str]:
     return complaints(anew, Plan(places=tuple(Place(name, home, "") for name, home in at.items())))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(asked=problems())
 def test_a_second_run_moves_nothing(asked: Problem) -> None:
     asked = dataclasses.replace(asked, verb="consolidate", options={"engine": "pure"})
@@ -125,7 +125,7 @@ def test_a_second_run_moves_nothing(asked: Problem) -> None:
     assert not again.moves or after < before
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(asked=problems(max_hosts=5, max_guests=8), spread=st.sampled_from([Spread("rack"), Spread("host")]))
 def test_a_hard_spread_is_as_even_as_before(asked: Problem, spread: Spread) -> None:
     asked = started(asked, "pure", spread)

@@ -17,9 +17,9 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Place, Pl
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import PlannerError
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_covers import Unit, covers, least
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_relieve import relieve
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from problems import GIB, guest, host, problem, problems
+from problems import GIB, examples, guest, host, problem, problems
 
 RACK1, RACK2 = (("rack", "r1"),), (("rack", "r2"),)
 
@@ -56,7 +56,7 @@ def ask(hosts: t.Any, guests: t.Any, threshold: float = 0.75, **more: t.Any) -> 
 # -- properties -----------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(problems(tolerate=True), st.sampled_from([0.5, 0.7, 0.8, 0.95]), st.data())
 def test_every_moment_keeps_every_rule_and_no_host_is_pushed_above(
     asked: Problem, threshold: float, data: st.DataObject
@@ -80,7 +80,7 @@ def test_every_moment_keeps_every_rule_and_no_host_is_pushed_above(
             assert any(note.startswith(f"{name} stays ") for note in plan.notes)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(problems(max_hosts=3, max_guests=6), st.sampled_from([0.5, 0.7, 0.9]))
 def test_the_bound_is_no_more_than_brute_force_needs(asked: Problem, threshold: float) -> None:
     asked = dataclasses.replace(asked, verb="relieve", options={"threshold": threshold})
@@ -112,7 +112,7 @@ def wrong(asked: Problem, at: dict[str, str], threshold: float) -> bool:
 SIZES = st.tuples(*(st.integers(0, 6) for _kind in range(3)))
 
 
-@settings(max_examples=200, deadline=None)
+@examples(200)
 @given(st.lists(st.tuples(SIZES, st.integers(1, 2)), max_size=7), SIZES, st.integers(1, 4))
 def test_covers_are_those_of_brute_force(made: list[t.Any], excess: tuple[int, int, int], cost: int) -> None:
     units = [

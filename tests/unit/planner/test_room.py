@@ -19,8 +19,8 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Move, Pla
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner import solve
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_room import make_room
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_room_bound import least_moves
-from hypothesis import given, settings
-from problems import guest, host, needs_solver, problem, problems
+from hypothesis import given
+from problems import examples, guest, host, needs_solver, problem, problems
 
 
 def answer(asked: Problem, *, solver: bool = False) -> Plan:
@@ -30,7 +30,7 @@ def answer(asked: Problem, *, solver: bool = False) -> Plan:
     return plan
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(problems())
 def test_nothing_is_broken_and_nobody_loses_a_place(asked: Problem) -> None:
     plain, plan = solve(asked), answer(asked)
@@ -40,7 +40,7 @@ def test_nothing_is_broken_and_nobody_loses_a_place(asked: Problem) -> None:
     assert all(stay.reason and stay.rejected for stay in plan.stays)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(problems(tolerate=True))
 def test_room_is_not_made_at_the_cost_of_a_tolerated_loss(asked: Problem) -> None:
     plain, plan = solve(asked), answer(asked)
@@ -69,7 +69,7 @@ def fewest(asked: Problem) -> int | None:
     return best
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(problems(max_hosts=4, max_guests=5))
 def test_no_answer_undercuts_the_bound_or_brute_force(asked: Problem) -> None:
     board = Board(asked)
@@ -88,7 +88,7 @@ def test_no_answer_undercuts_the_bound_or_brute_force(asked: Problem) -> None:
 
 
 @needs_solver
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(problems(max_hosts=4, max_guests=6))
 def test_the_exact_model_is_never_worse_and_keeps_every_rule(asked: Problem) -> None:
     without, with_it = answer(asked), answer(asked, solver=True)
@@ -96,7 +96,7 @@ def test_the_exact_model_is_never_worse_and_keeps_every_rule(asked: Problem) -> 
 
 
 @needs_solver
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(problems(max_hosts=4, max_guests=5))
 def test_the_bound_of_the_model_is_never_above_brute_force(asked: Problem) -> None:
     homeless = [g for g in asked.guests.values() if g.host is None and not g.frozen]

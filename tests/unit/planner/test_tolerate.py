@@ -16,8 +16,8 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._constraints import Bo
 from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Rule, Tolerate
 from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import GuestState, Place, Plan, Problem
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_fit import first_homeless
-from hypothesis import given, settings
-from problems import brute_force, guest, host, problem, problems
+from hypothesis import given
+from problems import brute_force, examples, guest, host, problem, problems
 
 
 def check(asked: Problem) -> _tolerate.Verdict:
@@ -55,7 +55,7 @@ def survives(asked: Problem, lost: set[str]) -> bool:
     return brute_force(left, homeless, broken)
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(problems(max_hosts=4, max_guests=6, tolerate=True))
 def test_every_answer_is_true_by_brute_force(asked: Problem) -> None:
     asked = settled(asked)

@@ -14,9 +14,9 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._checker import compla
 from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Rule
 from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Move, Place, Plan, Problem
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_waves import Schedule, waves
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from problems import guest, host, problem, problems
+from problems import examples, guest, host, problem, problems
 
 RACK1, RACK2 = (("rack", "r1"),), (("rack", "r2"),)
 
@@ -36,7 +36,7 @@ def shuffles(draw: st.DrawFn, **more: int) -> tuple[Problem, dict[str, str]]:
     return dataclasses.replace(asked, guests=guests), targets
 
 
-@settings(max_examples=500, deadline=None)
+@examples(500)
 @given(shuffles(), st.integers(1, 3), st.sampled_from([None, 1, 2]))
 def test_every_wave_keeps_every_rule_and_every_limit(
     case: tuple[Problem, dict[str, str]], most: int, total: int | None
@@ -100,7 +100,7 @@ def broken_now(asked: Problem) -> bool:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(shuffles(max_hosts=3, max_guests=3))
 def test_who_can_all_be_moved_is_and_the_bound_holds(case: tuple[Problem, dict[str, str]]) -> None:
     asked, targets = case

@@ -13,9 +13,9 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._checker import compla
 from ansible_collections.oscarv.virt.plugins.plugin_utils._model import Tolerate
 from ansible_collections.oscarv.virt.plugins.plugin_utils._plan import Place, Plan, Problem
 from ansible_collections.oscarv.virt.plugins.plugin_utils._planner_whatif import supposed, what_if
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from problems import GIB, guest, host, problem, problems
+from problems import GIB, examples, guest, host, problem, problems
 
 RACK1, RACK2 = (("rack", "r1"),), (("rack", "r2"),)
 
@@ -24,7 +24,7 @@ def asking(asked: Problem, **options: t.Any) -> Problem:
     return dataclasses.replace(asked, verb="what_if", options=options)
 
 
-@settings(max_examples=250, deadline=None)
+@examples(250)
 @given(problems(), st.data())
 def test_the_answer_is_a_good_plan_for_the_supposed_cluster(asked: Problem, data: st.DataObject) -> None:
     lose = data.draw(st.lists(st.sampled_from(sorted(asked.hosts)), max_size=2, unique=True))
@@ -37,7 +37,7 @@ def test_the_answer_is_a_good_plan_for_the_supposed_cluster(asked: Problem, data
     assert not {place.host for place in plan.places} & set(lose)
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(problems(max_hosts=3, max_guests=5))
 def test_the_number_that_fits_is_exact(asked: Problem) -> None:
     asked = asking(asked, fit="workers")
