@@ -56,6 +56,7 @@ venv: ## the controller's Python environment, and this tree linked as oscarv.vir
 
 venv-test: ## the same with what the tests need
 	@tools/venv .venv requirements-test.txt
+	@tools/venv .build/pyinfra tests/integration/openvz/requirements.txt
 	@mkdir -p $(dir $(COLLECTION)) && ln -sfn $(CURDIR) $(COLLECTION)
 
 packages: ## Debian packages that the tests need

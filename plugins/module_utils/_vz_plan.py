@@ -170,7 +170,8 @@ def _plan_absent(plan: Plan) -> None:
             " remove_disks: true, or take it away by hand (`vzctl unregister`)"
         )
     plan.difference.compare("guest", {"name": seen.name, "uuid": seen.uuid, "state": seen.state}, None)
-    if plan.native.active:
+    # A dump that stayed beside kept files would wake up under whatever it comes back with.
+    if plan.native.active or (seen.state == "saved" and not plan.world.options.remove_disks):
         plan_stop(plan)
     if plan.world.options.remove_disks:
         plan.difference.compare("private", plan.native.private, None)

@@ -60,9 +60,11 @@ def _plan_restore(plan: Plan, wanted: str) -> None:
 
 
 def plan_stop(plan: Plan) -> None:
-    """A frozen container cannot hear that it shall stop: it goes on first."""
+    """A frozen container cannot hear that it shall stop, nor one in a dump: it goes on first."""
     if plan.seen is not None and plan.seen.state == "paused":
         plan.add(Phase.STOP, "resume", functools.partial(unpause, plan))
+    if plan.seen is not None and plan.seen.state == "saved":
+        plan.add(Phase.STOP, "restore", functools.partial(restore, plan))
     plan.add(Phase.STOP, "stop", functools.partial(stop, plan))
 
 

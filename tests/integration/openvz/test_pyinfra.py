@@ -16,7 +16,8 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "unit/openv
 
 from vz_node import Node
 
-PYINFRA = pathlib.Path(sys.executable).with_name("pyinfra")
+#: `make venv-test` makes it.
+PYINFRA = pathlib.Path(__file__).resolve().parents[3] / ".build/pyinfra/bin/pyinfra"
 
 BEGIN = (
     "from pyinfra import host\nfrom pyinfra.facts.vzctl import OpenvzContainers\nfrom pyinfra.operations import vzctl\n"

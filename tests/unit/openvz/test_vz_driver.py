@@ -402,7 +402,11 @@ def test_memory_is_saved_and_it_goes_on_from_there(host: HostOS) -> None:
     assert host.state == "stopped" and not dump.exists()
     host.guest(spec())
     host.guest(spec(state="saved"))
-    assert host.thrice(spec(state="absent"), remove_disks=True).error is None
+    assert host.thrice(spec(state="absent")).steps == ["restore", "stop", "unregister"]
+    assert host.state == "absent" and not dump.exists()
+    host.guest(spec())
+    host.guest(spec(state="saved"))
+    assert host.thrice(spec(state="absent"), remove_disks=True).steps == ["destroy"]
     assert host.state == "absent" and not dump.exists()
 
 
