@@ -138,10 +138,11 @@ def _identity(want: Settings) -> t.Iterator[str]:
         yield from ("--onboot", "yes" if want.autostart else "no")
 
 
-def filled(ctid: str, distribution: str, description: str) -> list[str]:
-    """vz7 only: its root has other files now than those of the EZ template that it was made of."""
+def filled(ctid: str, distribution: str, description: str, *, autostart: bool) -> list[str]:
+    """vz7 only: its root has other files now than those of the EZ template that it was made of; it may start."""
     words = ["--distribution", text_of("distribution", distribution)]
-    return ["vzctl", "set", ctid, *words, "--description", text_of("description", description), "--save"]
+    words += ["--description", text_of("description", description), "--onboot", "yes" if autostart else "no"]
+    return ["vzctl", "set", ctid, *words, "--save"]
 
 
 def network(ctid: str, nic: Veth) -> list[str]:

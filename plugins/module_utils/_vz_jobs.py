@@ -19,6 +19,10 @@ Jobs = t.Callable[[str, str], t.Optional[str]]
 RECEIVER = "receive"
 
 
+#: What vzmigrate of vzctl 7 becomes: it puts another program into its own place.
+_MIGRATES = ("pmigrate.c2c", "vzmsrc")
+
+
 def no_jobs(ctid: str, uuid: str) -> str | None:
     """For who does not want to know."""
     return None
@@ -42,6 +46,8 @@ def _job(words: t.Sequence[str], ctid: str, uuid: str, root: str) -> str | None:
     names = _names(words)
     if "vzmigrate" in names:
         return "vzmigrate" if ctid in words[1:] else None
+    if names[0] in _MIGRATES:  # HOST/CTID is one word
+        return "vzmigrate" if any(ctid in word for word in words[1:]) else None
     if names[0] == "tar" and root in words:
         return "copy"
     if names[0] == "ssh" and RECEIVER in words[-1] and uuid in words[-1]:
@@ -60,7 +66,7 @@ def _command(directory: pathlib.Path) -> list[str]:
         line = (directory / "cmdline").read_bytes().rstrip(b"\0")
         words = [word.decode(errors="surrogateescape") for word in line.split(b"\0")]
         names = _names(words)
-        if ("vzmigrate" in names or names[0] in ("tar", "ssh")) and not _inside(directory):
+        if ("vzmigrate" in names or names[0] in ("tar", "ssh", *_MIGRATES)) and not _inside(directory):
             return words
     return []
 

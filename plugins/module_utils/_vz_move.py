@@ -34,12 +34,13 @@ from ._vz_ids import ctid_of
 from ._vz_mark import describe
 from ._vz_move_settle import departures_of, settle
 from ._vz_new import mark_of
-from ._vz_run import Execute, Output, execute
-from ._vz_status import read_status
+from ._vz_run import LONG, Execute, Output, execute
+from ._vz_status import SUSPENDED, read_status
 
 if t.TYPE_CHECKING:
     from ._kvm_move_settle import Action
     from ._openvz import OpenVzDriver
+    from ._spec import GuestSpec
 
 #: What role hostos_openvz makes, so that HostOSes reach each other and nobody else.
 SSH_DIR = "/etc/oscarv/ssh"
@@ -266,7 +267,7 @@ def move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> MoveResult:
         if ran and not live:
             driver.tools.run(argv.stop(ctid), spec.name)
         driver.tools.run(["vzctl", "set", ctid, "--onboot", "no", "--save"], spec.name)
-        driver.tools.run(_migrate(driver, request, live=live), spec.name, timeout=request.timeout or 7200.0)
+        _run_vzmigrate(driver, request, live)
     except (DriverError, OSError) as error:
         _take_back(driver, request, far, seen, older, error)
     with uncertain(far.host):
@@ -298,6 +299,22 @@ def move(driver: OpenVzDriver, request: MoveRequest, far: Far) -> MoveResult:
         if request.mode == "live" and not live
         else (),
     )
+
+
+def _run_vzmigrate(driver: OpenVzDriver, request: MoveRequest, live: bool) -> None:
+    """Legacy freezes the container for a live move, and nothing tells a frozen one from one that runs: should vzmigrate
+    or this module be killed, our note has the next run resume it."""
+    spec, legacy = request.spec, driver.tools.dialect.legacy
+    ctid = ctid_of(spec.uuid, driver.tools.dialect)
+    if live and legacy:
+        seen = driver.observe_one(spec.uuid)
+        driver.paused.note(ctid, seen.native.uptime if seen else None)
+    try:
+        driver.tools.run(_migrate(driver, request, live=live), spec.name, timeout=request.timeout or LONG)
+    except VzError:  # it ended by itself, and let go what it had frozen
+        driver.paused.forget(ctid)
+        raise
+    driver.paused.forget(ctid)
 
 
 def _start_there(far: Far, ctid: str) -> str:
@@ -354,11 +371,26 @@ def put_back(driver: OpenVzDriver, request: MoveRequest, seen: Seen, older: Tomb
     except (DriverError, OSError) as late:
         raise Unsettled(f"{error}; it is here, but not as it was: {late}. Run oscarv.virt.settle") from error
     try:
-        if seen.state == "running" and _state_here(driver, ctid) != "running":
-            driver.tools.run(argv.start(ctid), spec.name)
+        state = _go_on(driver, spec) if seen.state == "running" else "running"
     except (DriverError, OSError) as late:
         return f"; and it could not be started again: {late}"
-    return ""
+    return "" if state == "running" else f"; and it is {state} after its start: look into /var/log/vzctl.log"
+
+
+def _go_on(driver: OpenVzDriver, spec: GuestSpec) -> str:
+    """What a move stopped, froze or wrote down runs again; its state then."""
+    ctid = ctid_of(spec.uuid, driver.tools.dialect)
+    state = _state_here(driver, ctid)
+    if state == "running":
+        now = driver.observe_one(spec.uuid)
+        if now is None or now.state != "paused":
+            return state
+        words = argv.unpause(ctid)
+    else:
+        words = argv.resume(ctid) if state == SUSPENDED else argv.start(ctid)
+    driver.tools.run(words, spec.name, timeout=LONG)
+    driver.paused.forget(ctid)
+    return _state_here(driver, ctid)
 
 
 def _settled(driver: OpenVzDriver, action: Action, check: bool) -> dict[str, t.Any]:

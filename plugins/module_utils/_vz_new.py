@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A container that is not on this HostOS: create it with its mark, set it up, put its seed in; or bring it back.
 
-With vzctl 7 its root gets the build's files in a step of its own (`_vz_fill`). Until then its mark names no build.
+With vzctl 7 its root gets the build's files in a step of its own (`_vz_fill`). Until then its mark names no build, and
+it does not start with its HostOS: it would come up with its own name and address, and the files of the node's template.
 """
 
 from __future__ import annotations
@@ -174,7 +175,10 @@ def configure(plan: Plan, description: str | None = None) -> None:
     seen = observe_one(plan.world.tools, plan.world.options.conf_dir, plan.world.paused, plan.ctid)
     if seen is None:
         raise plan.error(f"container {plan.ctid} went away meanwhile: read the HostOS again")
-    want = difference(Difference(plan.spec.name), seen.native.shape, wanted(plan.spec, plan.world.options.tuning))
+    shape = wanted(plan.spec, plan.world.options.tuning)
+    if seen.mark is not None and not_filled(plan, seen.mark):
+        shape = dataclasses.replace(shape, autostart=False)
+    want = difference(Difference(plan.spec.name), seen.native.shape, shape)
     # The name is given even where the configuration has it: it is a link beside it, too.
     want = dataclasses.replace(want, name=plan.spec.name, description=description)
     configure_with(plan, want, running=state_of(plan) == "running")
@@ -191,6 +195,11 @@ def configure_with(plan: Plan, want: Settings, *, running: bool) -> None:
             plan.run(argv.network(plan.ctid, nic))
 
 
+def not_filled(plan: Plan, mark: Mark) -> bool:
+    """Whether it was made by vzctl 7, and its build's files have not come yet."""
+    return not plan.world.tools.dialect.legacy and mark.build_id is None and mark.host_key is None
+
+
 def plan_fill(plan: Plan) -> None:
     """vzctl 7: the build's files into a container that never ran, and only then the build's id into its mark."""
     name, cache = _template(plan), plan.world.options.template_dir
@@ -202,7 +211,8 @@ def plan_fill(plan: Plan) -> None:
 def _fill(plan: Plan, template: pathlib.Path) -> None:
     fill(plan, template)
     mark = mark_of(plan.spec, build_id=plan.spec.root.build_id, host_key=None)
-    plan.run(argv.filled(plan.ctid, plan.world.options.template_prefix, describe(mark, plan.ctid)))
+    distribution, starts = plan.world.options.template_prefix, plan.spec.starts_with_host
+    plan.run(argv.filled(plan.ctid, distribution, describe(mark, plan.ctid), autostart=starts))
 
 
 def plan_seed(plan: Plan, build_id: str | None) -> None:

@@ -19,6 +19,7 @@ from ._vz_netif import read_netif
 from ._vz_paused import Paused
 from ._vz_run import Tools
 from ._vz_settings import Shape, configured
+from ._vz_status import SUSPENDED, read_status
 
 #: vzlist's word -> ours.
 _STATES = {"running": "running", "paused": "paused", "stopped": "stopped", "mounted": "stopped", "suspended": "saved"}
@@ -43,7 +44,7 @@ class Native:
 
 
 def observe_all(tools: Tools, conf_dir: pathlib.Path, paused: Paused, jobs: Jobs = no_jobs) -> Observation:
-    rows = read_list(tools.run(argv.list_all(tools.dialect)).stdout, tools.dialect)
+    rows = [_status(tools, row) for row in read_list(tools.run(argv.list_all(tools.dialect)).stdout, tools.dialect)]
     everybody = [_seen(row, conf_dir, paused, jobs) for row in rows]
     return Observation(
         guests={seen.uuid: seen for seen in everybody if seen.mark is not None},
@@ -54,8 +55,16 @@ def observe_all(tools: Tools, conf_dir: pathlib.Path, paused: Paused, jobs: Jobs
 def observe_one(tools: Tools, conf_dir: pathlib.Path, paused: Paused, ctid: str, jobs: Jobs = no_jobs) -> Seen | None:
     """One container as it is now; None if it is not there."""
     output = tools.run(argv.list_all(tools.dialect, ctid), good=(0, 1))
-    rows = read_list(output.stdout, tools.dialect)
-    return next((_seen(row, conf_dir, paused, jobs) for row in rows if row["ctid"] == ctid), None)
+    rows = [row for row in read_list(output.stdout, tools.dialect) if row["ctid"] == ctid]
+    return next((_seen(_status(tools, row), conf_dir, paused, jobs) for row in rows), None)
+
+
+def _status(tools: Tools, row: dict[str, t.Any]) -> dict[str, t.Any]:
+    """vzlist calls one with a dump `mounted` if it is that, too; then only `status` tells of the dump."""
+    if row["status"] != "mounted":
+        return row
+    state = read_status(tools.run(argv.status(str(row["ctid"]))).stdout).state
+    return {**row, "status": SUSPENDED} if state == SUSPENDED else row
 
 
 def _seen(row: t.Mapping[str, t.Any], conf_dir: pathlib.Path, paused: Paused, jobs: Jobs) -> Seen:

@@ -24,6 +24,7 @@ from ._vz_new import (
     kept_mark,
     kept_path,
     mark_of,
+    not_filled,
     plan_fill,
     plan_new,
     plan_seed,
@@ -31,6 +32,7 @@ from ._vz_new import (
 )
 from ._vz_power import plan_power, plan_stop, state_of
 from ._vz_settings import difference, refuse, refuse_shrinking, wanted
+from ._vz_status import read_status
 from ._vz_world import Phase, Plan, World
 
 
@@ -99,10 +101,16 @@ def _refuse_foreign(plan: Plan) -> None:
 
 def _compare(plan: Plan, seen: Seen) -> None:
     spec, mark = plan.spec, plan.mark
-    _refuse_rebuild(plan)
-    refuse_shrinking(spec, plan.native.shape)
+    unfilled = not_filled(plan, mark)
+    shape = wanted(spec, plan.world.options.tuning)
+    if unfilled:
+        _refuse_running(plan)
+        shape = dataclasses.replace(shape, autostart=False)
+    else:
+        _refuse_rebuild(plan)
+        refuse_shrinking(spec, plan.native.shape)
     plan.build_outdated = spec.root.build_id is not None and mark.build_id != spec.root.build_id
-    want = difference(plan.difference, plan.native.shape, wanted(spec, plan.world.options.tuning))
+    want = difference(plan.difference, plan.native.shape, shape)
     new_mark = mark_of(spec, build_id=mark.build_id, host_key=mark.host_key)
     new_mark = dataclasses.replace(new_mark, image=mark.image)
     for key in ("partition", "epoch"):
@@ -113,7 +121,7 @@ def _compare(plan: Plan, seen: Seen) -> None:
     if want != Settings():
         plan.add(Phase.DEFINE, "configure", functools.partial(_set, plan, want))
     never_ran = mark.host_key is None and not spec.first_contact and not plan.native.active
-    if never_ran and mark.build_id is None and not plan.world.tools.dialect.legacy:
+    if unfilled:
         plan.difference.compare("build_id", None, spec.root.build_id)
         plan_fill(plan)  # its creation was interrupted
     seed = seed_of(_root(plan))
@@ -121,10 +129,18 @@ def _compare(plan: Plan, seen: Seen) -> None:
     if reached and seed is not None:
         plan.difference.compare("seed", str(seed), None)
         plan.add(Phase.PREPARE, "delete seed", functools.partial(delete_seed, seed))
-    elif never_ran:
+    elif never_ran or unfilled:
         plan_seed(plan, mark.build_id or spec.root.build_id)  # its creation was interrupted
     if seen.state == "saved":
         refuse_beside_saved(plan)
+
+
+def _refuse_running(plan: Plan) -> None:
+    if plan.native.active:
+        raise plan.error(
+            f"its making was interrupted, and container {plan.ctid} runs with the files of the node's own template:"
+            f" look at it, then `vzctl stop {plan.ctid}`; the next run replaces them by the build's"
+        )
 
 
 def _root(plan: Plan) -> pathlib.Path:
@@ -186,7 +202,8 @@ def _destroy(plan: Plan) -> None:
 
 
 def _umount(plan: Plan) -> None:
-    if state_of(plan) == "mounted":
+    """Also one with a dump, whose state is another word."""
+    if read_status(plan.run(argv.status(plan.ctid))).mounted:
         plan.run(argv.umount(plan.ctid))
 
 

@@ -12,7 +12,8 @@ from ._vz_checkpoint import lacking
 from ._vz_codes import RUNNING
 from ._vz_errors import VzError
 from ._vz_observe import observe_one
-from ._vz_status import read_status
+from ._vz_run import LONG
+from ._vz_status import SUSPENDED, read_status
 from ._vz_world import Phase, Plan
 
 
@@ -73,6 +74,10 @@ def state_of(plan: Plan) -> str:
 
 
 def start(plan: Plan) -> None:
+    """`vzctl start` of one with a dump starts anew where the dump fails, and throws it away: that is not asked for."""
+    if state_of(plan) == SUSPENDED:
+        restore(plan)
+        return
     plan.world.paused.forget(plan.ctid)
     # Running already: a run that was killed had asked for it.
     plan.run(argv.start(plan.ctid), good=(0, RUNNING))
@@ -121,17 +126,17 @@ def unpause(plan: Plan) -> None:
 def save(plan: Plan) -> None:
     """Its memory to a dump, and it is off. One that is off with a dump already: a killed run had asked for it."""
     try:
-        plan.run(argv.suspend(plan.ctid))
+        plan.run(argv.suspend(plan.ctid), timeout=LONG)
     except VzError:
-        if state_of(plan) != "suspended":
+        if state_of(plan) != SUSPENDED:
             raise
-    _expect(plan, "vzctl suspend", "suspended")
+    _expect(plan, "vzctl suspend", SUSPENDED)
 
 
 def restore(plan: Plan) -> None:
     """vzctl has returned 0 for one that stayed down, and a dump that cannot be restored is nobody's to throw away."""
     plan.world.paused.forget(plan.ctid)
-    plan.run(argv.resume(plan.ctid), good=(0, RUNNING))
+    plan.run(argv.resume(plan.ctid), good=(0, RUNNING), timeout=LONG)
     _expect(plan, "vzctl resume", "running")
 
 

@@ -22,7 +22,9 @@ PATIENCE = 30.0
 #: The first and the longest pause between two tries.
 _FIRST, _LONGEST = 0.2, 3.0
 #: Seconds for one command; `stop` alone waits up to 120 before it kills.
-_TIMEOUT = 600.0
+SHORT = 600.0
+#: The same where all memory or all files are copied; to kill that in the middle is worse than to wait.
+LONG = 7200.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +77,7 @@ class Tools:
         self._clock = clock
 
     def run(
-        self, argv: t.Sequence[str], guest: str = "", *, timeout: float = _TIMEOUT, good: t.Container[int] = (0,)
+        self, argv: t.Sequence[str], guest: str = "", *, timeout: float = SHORT, good: t.Container[int] = (0,)
     ) -> Output:
         """Run until it is not locked any more. VzError for a code that is not in `good`.
 

@@ -18,7 +18,7 @@ from ._vz_conf import read_conf
 from ._vz_ids import ctid_of
 from ._vz_observe import Native
 from ._vz_paused import Paused
-from ._vz_run import Tools
+from ._vz_run import SHORT, Tools
 from ._vz_settings import Tuning
 
 #: What role hostos_openvz writes into the state directory, and what holds without it.
@@ -151,8 +151,8 @@ class Plan(Change):
     def mark(self) -> Mark:
         return t.cast(Mark, t.cast(Seen, self.seen).mark)
 
-    def run(self, words: t.Sequence[str], good: t.Container[int] = (0,)) -> str:
-        return self.world.tools.run(words, self.spec.name, good=good).stdout
+    def run(self, words: t.Sequence[str], good: t.Container[int] = (0,), timeout: float = SHORT) -> str:
+        return self.world.tools.run(words, self.spec.name, good=good, timeout=timeout).stdout
 
     def error(self, text: str) -> DriverError:
         return DriverError(f"guest {self.spec.name}: {text}")

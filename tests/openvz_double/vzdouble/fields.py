@@ -25,10 +25,10 @@ class Row:
         self.ct = ct
         if ct.running:
             self.status = "running"
-        elif ct.suspended:
-            self.status = "suspended"
+        elif ct.mounted:  # also one with a dump
+            self.status = "mounted"
         else:
-            self.status = "mounted" if ct.mounted else "stopped"
+            self.status = "suspended" if ct.suspended else "stopped"
 
 
 @dataclasses.dataclass(frozen=True)

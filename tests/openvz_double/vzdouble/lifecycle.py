@@ -28,10 +28,14 @@ def start(ct: Container, say: Say, *, force: bool = False) -> None:
         raise say.fail(105, "Container start disabled")
     if ct.running:
         raise say.fail(32, "Container is already running")
-    if ct.dump.exists():  # from the reference; the transcript does not show it
+    if ct.dump.exists():  # from the sources; the transcript does not show it
         say.out("Restoring container ...")
-        restore(ct, say)
-        return
+        try:
+            restore(ct, say)
+        except Failure:  # the real one starts anew then, and throws the dump away
+            remove_tree(ct.dump)
+        else:
+            return
     if not ct.private.exists():
         raise say.fail(43, f"Container private area {ct.conf['VE_PRIVATE']} does not exist")
     say.out("Starting container...")

@@ -93,6 +93,8 @@ class Vz7:
     def _create(self, words: list[str]) -> None:
         self.description = words[words.index("--description") + 1]
         self.conf.write_text(f'NAME="wn001"\nDESCRIPTION="{self.description}"\n')
+        self._write("DISKSPACE", f"{10 * 2**20}:{10 * 2**20}")  # as its samples have it
+        self._write("ONBOOT", "yes")
         (self.root / "etc").mkdir(parents=True)
         (self.root / "etc/redhat-release").write_text("of the EZ template\n")
         self.status = "stopped"
@@ -149,7 +151,7 @@ class Vz7:
             mounted = "mounted" if self.mounted or power in ("running", "paused") else "unmounted"
             return Output(0, f"VEID {UUID} exist {mounted} {power}\n", "")
         self.commands.append(words)
-        code = self.codes.get(words[1], self.codes.get(words[0], 0))
+        code = next((self.codes[word] for word in words if word in self.codes), 0)
         if code == 0:
             after = {"pause": "paused", "chkpnt": "running", "start": "running", "stop": "stopped"}
             after.update({"suspend": "suspended", "resume": "running"})
@@ -254,17 +256,26 @@ def test_one_is_made_of_the_nodes_own_template_and_filled_with_the_build(bare: V
     assert done.steps == ["delete seed"] and not list((bare.root / "var/lib/cloud/seed/nocloud").iterdir())
 
 
-@pytest.mark.parametrize("verb", ["mount", "umount", "set"])
-def test_one_whose_making_was_interrupted_is_filled_before_it_starts(bare: Vz7, verb: str) -> None:
+@pytest.mark.parametrize("verb", ["mount", "umount", "set", "--distribution"])
+@pytest.mark.parametrize("wish", [{}, {"first_contact": True, "recreate": True}], ids=["new", "anew"])
+def test_one_whose_making_was_interrupted_is_filled_before_it_starts(
+    bare: Vz7, verb: str, wish: dict[str, t.Any]
+) -> None:
     bare.codes[verb] = 3
-    (broken,) = reconcile(bare.driver(), Wish("demo", [with_build()]), check=False).outcomes
+    (broken,) = reconcile(bare.driver(), Wish("demo", [with_build(**wish)]), check=False).outcomes
     assert broken.error is not None and bare.status == "stopped"
-    mark = bare.driver().observe_all().guests[UUID].mark
-    assert mark is not None and mark.build_id is None and mark.host_key is None
+    seen = bare.driver().observe_all().guests[UUID]
+    assert seen.mark is not None and seen.mark.build_id is None and seen.mark.host_key is None
+    assert seen.autostart == (verb == "set"), "it does not come up with the files of the node's template"
     bare.codes.clear()
-    (done,) = reconcile(bare.driver(), Wish("demo", [with_build()]), check=False).outcomes
+    bare.status = "running"  # somebody started it
+    (refused,) = reconcile(bare.driver(), Wish("demo", [with_build(**wish)]), check=False).outcomes
+    assert f"`vzctl stop {UUID}`" in str(refused.error)
+    bare.status = "stopped"
+    (done,) = reconcile(bare.driver(), Wish("demo", [with_build(**wish)]), check=False).outcomes
     assert done.error is None and done.steps[-3:] == ["fill its root", "write seed", "start"], done
     assert (bare.root / "etc/hostname").read_text() == "ours\n" and bare.status == "running"
+    assert bare.driver().observe_all().guests[UUID].autostart
     (again,) = reconcile(bare.driver(), Wish("demo", [with_build()]), check=False).outcomes
     assert (again.error, again.changed) == (None, False)
 

@@ -350,7 +350,7 @@ def test_a_container_that_cannot_be_paused_runs_on(host: HostOS) -> None:
     (outcome,) = host.guest(spec(state="paused")).outcomes
     assert outcome.error == (
         f"guest wn001: `vzctl chkpnt {CTID} --suspend` failed with code 16: checkpointing failed. It said:"
-        " Checkpointing failed. Look into `dmesg` and the dump's log in /vz/dump."
+        " Checkpointing failed. Look into `dmesg` and the log beside its dump."
     )
     assert host.state == "running"
     assert host.thrice(spec(state="paused")).steps == ["pause"]
@@ -374,7 +374,7 @@ def test_a_dump_that_cannot_be_restored_is_kept(host: HostOS) -> None:
     (outcome,) = host.guest(spec()).outcomes
     assert outcome.error is not None
     assert outcome.error.startswith(f"guest wn001: `vzctl resume {CTID}` failed with code 17: restoring from the")
-    assert "Container restore failed" in outcome.error and "the dump's log in /vz/dump" in outcome.error
+    assert "Container restore failed" in outcome.error and "the log beside its dump" in outcome.error
     assert host.state == "saved" and (host.node.root / f"vz/dump/Dump.{CTID}").exists()
     assert host.thrice(spec()).steps == ["restore"]
     assert host.state == "running" and not (host.node.root / f"vz/dump/Dump.{CTID}").exists()
@@ -428,6 +428,21 @@ def test_what_cannot_be_saved_or_changed_under_a_dump_is_refused(host: HostOS) -
     refused("its memory is saved, and vcpus cannot change under it", state="saved", vcpus=3)
     host.guest(spec(state="stopped"))
     refused("it is stopped: there is no running memory to save", state="saved")
+
+
+def test_a_dump_is_seen_also_while_its_container_is_mounted(host: HostOS) -> None:
+    """vzlist says `mounted` then, and `vzctl start` would throw away a dump that it cannot restore."""
+    loaded(host)
+    host.guest(spec())
+    host.guest(spec(state="saved"))
+    host.node.good("vzctl", "mount", CTID)
+    listed = host.node.good("vzlist", "-a", "-H", "-o", "status").strip()
+    assert (listed, host.state) == ("mounted", "saved")
+    assert host.thrice(spec()).steps == ["configure", "restore"]
+    host.guest(spec(state="saved"))
+    host.node.good("vzctl", "mount", CTID)
+    assert host.thrice(spec(state="absent"), remove_disks=True).error is None
+    assert host.state == "absent" and not (host.node.root / f"vz/dump/Dump.{CTID}").exists()
 
 
 def test_one_that_cannot_be_saved_runs_on(host: HostOS) -> None:

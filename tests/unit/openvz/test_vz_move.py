@@ -178,6 +178,31 @@ def test_a_live_move_that_fails_leaves_it_running_here(pair: Pair, node: str, fa
     assert pair.move(mode="live").moved
 
 
+@pytest.mark.parametrize("module", ["gives up", "is killed"])
+def test_what_a_killed_vzmigrate_froze_is_resumed(pair: Pair, module: str) -> None:
+    """It dumps the memory of the frozen container; neither `status` nor vzlist tells that from one that runs."""
+    pair.up()
+    loaded(pair)
+    execute = pair.source.execute
+
+    def freezes(argv: t.Sequence[str], timeout: float) -> t.Any:
+        if argv[0] != "vzmigrate" or "--dry-run" in argv:
+            return execute(argv, timeout)
+        pair.source.good("vzctl", "chkpnt", CTID, "--suspend")
+        raise DriverError("it took longer than 1 s and was killed") if module == "gives up" else KeyboardInterrupt
+
+    pair.source.execute = freezes
+    with pytest.raises(_vz_move.NotMoved if module == "gives up" else KeyboardInterrupt):
+        pair.move(mode="live")
+    pair.source.execute = execute
+    if module == "is killed":
+        assert pair.states() == ("paused", "absent")
+        assert act(pair, "drop_tombstone")
+        pair.up(epoch=2)
+    assert acts(pair.source)[-1] == "thaw" and pair.states() == ("running", "absent")
+    assert not list(pair.tmp_path.rglob("openvz-paused/*"))
+
+
 def test_one_that_is_down_there_after_a_live_move_is_not_called_moved(pair: Pair) -> None:
     pair.up()
     loaded(pair)
@@ -362,6 +387,7 @@ def test_what_a_killed_module_left_running_is_seen_and_waited_for(pair: Pair, mo
     for words, job in (
         (["/bin/bash", "/usr/sbin/vzmigrate", "-r", "yes", "10.0.0.2", CTID], "vzmigrate"),
         (["vzmigrate", "-r", "yes", "10.0.0.2", CTID], "vzmigrate"),
+        (["pmigrate.c2c", CTID, f"10.0.0.2/{CTID}"], "vzmigrate"),  # vzctl 7
         (["tar", "--numeric-owner", "-C", root, "-cf", "-", "."], "copy"),
         (["ssh", "-o", "BatchMode=yes", "root@10.0.0.2", f"bash -c x receive /a '{{uuid: {UUID}}}'"], "copy"),
     ):
