@@ -60,8 +60,8 @@ returns it with reasons, and what a HostOS lacks is refused before anything chan
 Debian 12's hypervisor on a CPU with nested paging (HAP). A "yes" is the driver's word, not
 what was seen: that stands in the how-tos, for [Xen](../how-to/xen.md#what-was-seen-and-what-not) and for
 [containers](../how-to/containers.md#what-was-seen-and-what-not). The column openvz is contract tested against a double
-of its tools, never on an OpenVZ kernel. It is that of a kernel that can write memory down and restore it (`/proc/cpt` and
-`/proc/rst`, or vzctl 7). Without the first `save`, `live_move` and `live_move_local_disk` are missing, without the
+of its tools, never on an OpenVZ kernel. It is that of a kernel that can write memory down and restore it (`/proc/cpt`
+and `/proc/rst`, or vzctl 7). Without the first `save`, `live_move` and `live_move_local_disk` are missing, without the
 second `save`.
 """
 
