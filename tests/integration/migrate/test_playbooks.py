@@ -345,7 +345,6 @@ def test_a_side_that_does_not_answer_is_left_alone_and_the_others_go_on(cluster:
     assert consistent(cluster, "p3") == "node01" and info(cluster)["moves"] == []
 
 
-@pytest.mark.long
 def test_two_copies_need_a_human(cluster: Rack) -> None:
     """Both defined, none running: nothing is started, both names are told; his word settles it."""
     wish = {"operation": "begin_moves", "moves": [{"guest": "p3", "target": "node02", "mode": "cold"}]}
