@@ -33,7 +33,7 @@ from ._vz_errors import VzError
 from ._vz_ids import ctid_of
 from ._vz_mark import describe
 from ._vz_move_settle import departures_of, settle
-from ._vz_new import mark_of
+from ._vz_new import mark_of, not_filled
 from ._vz_run import LONG, Execute, Output, execute
 from ._vz_status import SUSPENDED, read_status
 
@@ -199,6 +199,8 @@ def look(driver: OpenVzDriver, request: MoveRequest, far: Far) -> Seen:
         raise Refused(f"epoch {spec.epoch} is not newer than {seen.mark.epoch}, the container's: plan again")
     if request.hypervisor not in ("", driver.hypervisor, "lxc"):
         raise Refused(f"{request.target} has {request.hypervisor}: a container of openvz goes to openvz and lxc only")
+    if not_filled(driver.tools.dialect, seen.mark):
+        raise Refused("its making was interrupted, and its files are not those of its build: run oscarv.virt.deploy")
     if seen.native.status == "suspended":
         raise Refused("its memory lies in a dump, which vzmigrate was never seen to take along: start it first")
     if seen.state == "paused":

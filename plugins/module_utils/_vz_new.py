@@ -24,11 +24,12 @@ from ._paths import build_path
 from ._spec import GuestSpec
 from ._vz_argv import Settings
 from ._vz_conf import read_conf
+from ._vz_dialect import Dialect
 from ._vz_fill import carrier, fill, root_of
 from ._vz_mark import describe, read_mark
 from ._vz_observe import observe_one
 from ._vz_power import state_of
-from ._vz_settings import difference, hostname_of, wanted
+from ._vz_settings import Shape, difference, hostname_of, wanted
 from ._vz_world import Phase, Plan
 
 _SUFFIXES = ("", ".gz", ".bz2", ".xz")
@@ -175,10 +176,7 @@ def configure(plan: Plan, description: str | None = None) -> None:
     seen = observe_one(plan.world.tools, plan.world.options.conf_dir, plan.world.paused, plan.ctid)
     if seen is None:
         raise plan.error(f"container {plan.ctid} went away meanwhile: read the HostOS again")
-    shape = wanted(plan.spec, plan.world.options.tuning)
-    if seen.mark is not None and not_filled(plan, seen.mark):
-        shape = dataclasses.replace(shape, autostart=False)
-    want = difference(Difference(plan.spec.name), seen.native.shape, shape)
+    want = difference(Difference(plan.spec.name), seen.native.shape, shape_of(plan, seen.mark))
     # The name is given even where the configuration has it: it is a link beside it, too.
     want = dataclasses.replace(want, name=plan.spec.name, description=description)
     configure_with(plan, want, running=state_of(plan) == "running")
@@ -195,9 +193,15 @@ def configure_with(plan: Plan, want: Settings, *, running: bool) -> None:
             plan.run(argv.network(plan.ctid, nic))
 
 
-def not_filled(plan: Plan, mark: Mark) -> bool:
+def not_filled(dialect: Dialect, mark: Mark | None) -> bool:
     """Whether it was made by vzctl 7, and its build's files have not come yet."""
-    return not plan.world.tools.dialect.legacy and mark.build_id is None and mark.host_key is None
+    return mark is not None and not dialect.legacy and mark.build_id is None and mark.host_key is None
+
+
+def shape_of(plan: Plan, mark: Mark | None) -> Shape:
+    """What it shall be now: before its files have come it does not start with its HostOS."""
+    shape = wanted(plan.spec, plan.world.options.tuning)
+    return dataclasses.replace(shape, autostart=False) if not_filled(plan.world.tools.dialect, mark) else shape
 
 
 def plan_fill(plan: Plan) -> None:

@@ -29,9 +29,10 @@ from ._vz_new import (
     plan_new,
     plan_seed,
     seed_of,
+    shape_of,
 )
 from ._vz_power import plan_power, plan_stop, state_of
-from ._vz_settings import difference, refuse, refuse_shrinking, wanted
+from ._vz_settings import difference, refuse, refuse_shrinking
 from ._vz_status import read_status
 from ._vz_world import Phase, Plan, World
 
@@ -101,16 +102,14 @@ def _refuse_foreign(plan: Plan) -> None:
 
 def _compare(plan: Plan, seen: Seen) -> None:
     spec, mark = plan.spec, plan.mark
-    unfilled = not_filled(plan, mark)
-    shape = wanted(spec, plan.world.options.tuning)
+    unfilled = not_filled(plan.world.tools.dialect, mark)
     if unfilled:
         _refuse_running(plan)
-        shape = dataclasses.replace(shape, autostart=False)
     else:
         _refuse_rebuild(plan)
         refuse_shrinking(spec, plan.native.shape)
     plan.build_outdated = spec.root.build_id is not None and mark.build_id != spec.root.build_id
-    want = difference(plan.difference, plan.native.shape, shape)
+    want = difference(plan.difference, plan.native.shape, shape_of(plan, mark))
     new_mark = mark_of(spec, build_id=mark.build_id, host_key=mark.host_key)
     new_mark = dataclasses.replace(new_mark, image=mark.image)
     for key in ("partition", "epoch"):

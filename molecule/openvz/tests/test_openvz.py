@@ -119,6 +119,15 @@ def test_a_live_move_is_refused_before_anything_changes(cluster: Cluster) -> Non
     assert running() == before
 
 
+def test_memory_is_not_saved_where_the_kernel_writes_no_checkpoints(cluster: Cluster) -> None:
+    before = running()
+    cluster.change(state="saved")
+    assert "capability save is missing on this HostOS: no /proc/cpt and /proc/rst" in cluster.play("deploy", fails=True)
+    assert running() == before
+    cluster.change(state=None)
+    assert_unchanged(cluster)
+
+
 def test_a_cold_move(cluster: Cluster) -> None:
     write_data(machine("ct1"))
     before = cluster.identity("ct1", machine("ct1"))

@@ -336,6 +336,16 @@ def test_moves(node: Vz7, mode: str) -> None:
     assert [words[1] for words in there.commands] == (["set"] if mode == "live" else ["set", "start"])
 
 
+def test_one_that_is_not_filled_yet_is_not_moved(bare: Vz7) -> None:
+    bare.codes["mount"] = 3
+    reconcile(bare.driver(), Wish("demo", [with_build()]), check=False)
+    bare.commands.clear()
+    request = MoveRequest(GuestSpec.from_plain(with_build(epoch=2)), "node02", "10.0.0.2", "cold", move="m1")
+    with pytest.raises(_vz_move.Refused, match="its making was interrupted"):
+        _vz_move.move(bare.driver(), request, _vz_move.Far("node02", "10.0.0.2", There(bare).run))
+    assert bare.commands == []
+
+
 def test_what_its_dry_run_finds_refuses_a_live_move(node: Vz7) -> None:
     node.codes["vzmigrate"] = 48
     request = MoveRequest(GuestSpec.from_plain(plain(epoch=2)), "node02", "10.0.0.2", "auto", move="m1")

@@ -12,6 +12,7 @@ import typing as t
 
 import pytest
 from ansible_collections.oscarv.virt.plugins.module_utils._driver import CAPABILITIES, DriverError
+from ansible_collections.oscarv.virt.plugins.module_utils._errors import StepFailed
 from ansible_collections.oscarv.virt.plugins.module_utils._openvz import OpenVzDriver, Options
 from ansible_collections.oscarv.virt.plugins.module_utils._reconcile import Outcome, Result, Wish, reconcile
 from ansible_collections.oscarv.virt.plugins.module_utils._report import diffs, result_plain
@@ -443,6 +444,18 @@ def test_a_dump_is_seen_also_while_its_container_is_mounted(host: HostOS) -> Non
     host.node.good("vzctl", "mount", CTID)
     assert host.thrice(spec(state="absent"), remove_disks=True).error is None
     assert host.state == "absent" and not (host.node.root / f"vz/dump/Dump.{CTID}").exists()
+
+
+def test_a_dump_that_somebody_makes_between_plan_and_start_is_not_thrown_away(host: HostOS) -> None:
+    host.guest(spec(state="stopped"))
+    driver = host.driver()
+    change = driver.plan(GuestSpec.from_plain(spec()), driver.observe_all().guests[UUID])
+    host.node.good("vzctl", "start", CTID)
+    host.node.good("vzctl", "suspend", CTID)
+    host.node.fault("resume 17 1")
+    with pytest.raises(StepFailed, match=f"`vzctl resume {CTID}` failed with code 17"):
+        driver.apply(change)
+    assert (host.node.root / f"vz/dump/Dump.{CTID}").exists()
 
 
 def test_one_that_cannot_be_saved_runs_on(host: HostOS) -> None:

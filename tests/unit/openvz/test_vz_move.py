@@ -203,6 +203,29 @@ def test_what_a_killed_vzmigrate_froze_is_resumed(pair: Pair, module: str) -> No
     assert not list(pair.tmp_path.rglob("openvz-paused/*"))
 
 
+@pytest.mark.parametrize("dump", ["good", "bad"])
+def test_what_a_killed_vzmigrate_left_in_a_dump_goes_on_from_there(pair: Pair, dump: str) -> None:
+    """By `resume`: `start` would throw away a dump that it cannot restore."""
+    pair.up()
+    loaded(pair)
+    execute = pair.source.execute
+
+    def writes(argv: t.Sequence[str], timeout: float) -> t.Any:
+        if argv[0] != "vzmigrate" or "--dry-run" in argv:
+            return execute(argv, timeout)
+        pair.source.good("vzctl", "suspend", CTID)
+        if dump == "bad":
+            pair.source.fault("resume 17 1")
+        raise DriverError("it took longer than 1 s and was killed")
+
+    pair.source.execute = writes
+    said = "stays here" if dump == "good" else "could not be started again: .*code 17"
+    with pytest.raises(_vz_move.NotMoved, match=said):
+        pair.move(mode="live")
+    assert pair.states() == (("running", "absent") if dump == "good" else ("saved", "absent"))
+    assert (pair.source.root / f"vz/dump/Dump.{CTID}").exists() == (dump == "bad")
+
+
 def test_one_that_is_down_there_after_a_live_move_is_not_called_moved(pair: Pair) -> None:
     pair.up()
     loaded(pair)
