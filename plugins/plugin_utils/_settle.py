@@ -227,9 +227,9 @@ def _resolved(
             other = target if host == source.host else source
             if other.active:
                 state_ = other.seen.state if other.seen else ""
-                errors.append(
-                    f"guest {guest}: resolve: the copy on {other.host} is {state_}; power it off by hand first"
-                )
+                # Saved memory is no process: there is nothing to power off, and a start may be the wrong thing to do.
+                way = "throw its saved memory away" if state_ == "saved" else "power it off"
+                errors.append(f"guest {guest}: resolve: the copy on {other.host} is {state_}; {way} by hand first")
                 continue
             wanted = COMMIT if host == target.host else ABORT
             after = _after_commit if wanted == COMMIT else _after_abort

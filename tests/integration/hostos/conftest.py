@@ -54,7 +54,9 @@ class HostOSes:
     folder: pathlib.Path  #: inventory and definition
 
     def playbook(self, name: str, *arguments: str, **variables: t.Any) -> Run:
-        command = [str(ROOT / ".venv/bin/ansible-playbook"), f"oscarv.virt.{name}", "-i", str(self.folder)]
+        """One of the collection's, or a file."""
+        book = name if name.startswith("/") else f"oscarv.virt.{name}"
+        command = [str(ROOT / ".venv/bin/ansible-playbook"), book, "-i", str(self.folder)]
         command += [*arguments, "-e", json.dumps(variables)]
         started = time.monotonic()
         environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
