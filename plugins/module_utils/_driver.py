@@ -143,6 +143,7 @@ class MoveRequest:
     move: str = ""  #: id of the move in the ledger
     hypervisor: str = ""  #: of the target; empty: the same as here
     acceleration: str = ""  #: of the target, as its hostos_info has found; matters where it has another hypervisor
+    coming: tuple[str, ...] = ()  #: builds that the target lacks and would have got; check mode only
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ import typing as t
 from ._driver import DriverError, MoveRequest, MoveResult
 from ._kvm_connection import advice, require_libvirt
 from ._kvm_move_files import Departure, Departures, Receipt, remove_files
-from ._kvm_move_job import Clock, migrate, pacer, shut_down
+from ._kvm_move_job import Clock, Stuck, migrate, pacer, shut_down
 from ._kvm_move_plan import MovePlan, Refused, make_plan
 from ._kvm_move_proof import SOURCE, TARGET, Proof, Unsettled, arrived, prove, wait_until, where
 from ._kvm_move_target import Target
@@ -105,6 +105,8 @@ def act(scene: Scene, plan: MovePlan, target: Target) -> MoveResult:
         mark = dataclasses.replace(plan.mark, epoch=plan.request.spec.epoch)
         with _no_autostart(plan):
             migrate(plan, target, mark, clock)
+    except Stuck as error:
+        raise Unsettled(f"{error}; then run oscarv.virt.settle") from error
     except (DriverError, OSError, require_libvirt().libvirtError) as error:
         place = where(scene.driver, plan, target)
         if place != TARGET:  # there and not here: only libvirt's last word was lost

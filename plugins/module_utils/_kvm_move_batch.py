@@ -28,7 +28,7 @@ Params = t.Mapping[str, t.Any]
 
 def run(params: Params, *, check: bool) -> dict[str, t.Any]:
     """What the module returns. Raises DriverError only where nothing at all could be looked at."""
-    requests = _requests(params)
+    requests = _requests(params, check=check)
     actions = _actions(params)
     if params.get("hypervisor") == "openvz":
         return _vz_move.run(params, requests, actions, check=check)
@@ -47,7 +47,7 @@ def run(params: Params, *, check: bool) -> dict[str, t.Any]:
     return report.summary(moves, settled, params["source"])
 
 
-def _requests(params: Params) -> list[MoveRequest]:
+def _requests(params: Params, *, check: bool) -> list[MoveRequest]:
     """Every spec is read before anything is done. DriverError with all that are wrong."""
     requests: list[MoveRequest] = []
     errors = [f"parallel: found {params['parallel']}; allowed: 1 or more"] if params["parallel"] < 1 else []
@@ -66,13 +66,13 @@ def _requests(params: Params) -> list[MoveRequest]:
             errors.append(f"move {wish['id']}: it is of guest {wish['guest']}, its spec of {spec.name}")
         if any(spec.uuid == other.spec.uuid for other in requests):
             errors.append(f"guest {spec.name}: is in the list of moves twice")
-        requests.append(_request(wish, spec))
+        requests.append(_request(wish, spec, check=check))
     if errors:
         raise DriverError("; ".join(errors))
     return requests
 
 
-def _request(wish: Params, spec: GuestSpec) -> MoveRequest:
+def _request(wish: Params, spec: GuestSpec, *, check: bool) -> MoveRequest:
     return MoveRequest(
         spec=spec if wish["epoch"] is None else dataclasses.replace(spec, epoch=wish["epoch"]),
         target=wish["target"],
@@ -84,6 +84,7 @@ def _request(wish: Params, spec: GuestSpec) -> MoveRequest:
         move=wish["id"],
         hypervisor=wish["target_hypervisor"] or "",
         acceleration=wish["target_acceleration"] or "",
+        coming=tuple(wish["coming"]) if check else (),
     )
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import threading
 import time
 import typing as t
 import xml.etree.ElementTree as ET
@@ -18,6 +19,7 @@ from ._kvm_mark import replace_mark
 from ._kvm_move_across import travel
 from ._kvm_move_plan import MovePlan
 from ._kvm_move_target import Target, bracketed
+from ._xen_move import Vain
 
 MIB = 2**20
 #: Seconds between two looks at a running migration; its end is noticed at once.
@@ -26,6 +28,10 @@ LOOK = 0.5
 
 class TimedOut(DriverError):
     """The time limit of a move was reached, and the move was given up."""
+
+
+class Stuck(DriverError):
+    """libvirt waits for what will not come, and cannot be told to stop. What is where must be found out later."""
 
 
 class Clock:
@@ -111,17 +117,38 @@ def migrate(plan: MovePlan, target: Target, mark: Mark, clock: Clock) -> None:
             flags |= lib.VIR_MIGRATE_UNSAFE
         if plan.request.bandwidth:
             params[lib.VIR_MIGRATE_PARAM_BANDWIDTH] = -(-plan.request.bandwidth // MIB)
-    _watched(plan.guest, domain, clock, lambda: domain.migrateToURI3(target.uri, params, flags))
+    in_vain = Vain(plan.guest) if xen else lambda: None
+    _watched(plan.guest, domain, clock, lambda: domain.migrateToURI3(target.uri, params, flags), in_vain)
 
 
-def _watched(guest: str, domain: t.Any, clock: Clock, call: t.Callable[[], object]) -> None:
-    """Make the call in a thread; abort the domain's job when the time is over."""
+def _watched(
+    guest: str,
+    domain: t.Any,
+    clock: Clock,
+    call: t.Callable[[], object],
+    in_vain: t.Callable[[], str | None] = lambda: None,
+) -> None:
+    """Make the call in a thread; abort the domain's job when the time is over. Stuck: `in_vain` said so, and why."""
     asked = False
-    with concurrent.futures.ThreadPoolExecutor(max_workers=1) as executor:
-        future = executor.submit(call)
-        while not concurrent.futures.wait([future], timeout=LOOK).done:
-            if clock.over:
-                asked = _abort(domain) or asked
+    future: concurrent.futures.Future[object] = concurrent.futures.Future()
+
+    def run() -> None:
+        try:
+            future.set_result(call())
+        except require_libvirt().libvirtError as error:
+            future.set_exception(error)
+        finally:
+            if not future.done():
+                future.set_exception(DriverError(f"guest {guest}: libvirt's answer to its move could not be read"))
+
+    # Of an executor the interpreter would wait for the call before it ends; libvirt may never answer it.
+    threading.Thread(target=run, daemon=True).start()
+    while not concurrent.futures.wait([future], timeout=LOOK).done:
+        if clock.over:
+            asked = _abort(domain) or asked
+        why = in_vain()
+        if why is not None:
+            raise Stuck(why)
     if asked and future.exception() is not None:
         clock.check(guest)
     future.result()

@@ -302,7 +302,7 @@ def _storage(plan: MovePlan, target: Target) -> list[str]:
 
     for disk in plan.disks:
         if disk.backing:
-            reasons += _build(disk, target, listing)
+            reasons += _build(disk, target, listing, plan.request.coming)
         found_here = disk.file in listing(disk.folder)
         if disk.shared and not found_here:
             reasons.append(
@@ -320,7 +320,9 @@ def _storage(plan: MovePlan, target: Target) -> list[str]:
     return reasons
 
 
-def _build(disk: DiskPlan, target: Target, listing: t.Callable[[str], dict[str, tuple[int, int]]]) -> list[str]:
+def _build(
+    disk: DiskPlan, target: Target, listing: t.Callable[[str], dict[str, tuple[int, int]]], coming: t.Sequence[str]
+) -> list[str]:
     """An overlay must land on the same bytes. A build carries its sha256 as its name and is put there verified."""
     backing = pathlib.PurePosixPath(disk.backing or "")
     build_id = build_of(disk.backing) or ""
@@ -329,6 +331,8 @@ def _build(disk: DiskPlan, target: Target, listing: t.Callable[[str], dict[str, 
     if disk.shared:
         return []
     there = listing(str(backing.parent)).get(backing.name)
+    if there is None and build_id in coming:
+        return []
     if there is None:
         return [f"disk {disk.name}: {target.host} lacks the build {build_id} ({backing}): run oscarv.virt.deploy"]
     size = os.stat(backing).st_size
@@ -343,6 +347,8 @@ def _kernel(plan: MovePlan, target: Target, listing: t.Callable[[str], dict[str,
     reasons = []
     for path in map(pathlib.PurePosixPath, (boot.kernel, boot.initrd) if boot else ()):
         there = listing(str(path.parent)).get(path.name)
+        if there is None and path.name.split(".")[0] in plan.request.coming:
+            continue
         if there is None:
             reasons.append(f"it boots {path}, which {target.host} lacks: run oscarv.virt.deploy, which brings it there")
         elif os.path.exists(path) and there[0] != (size := os.stat(path).st_size):

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
+import time
 import typing as t
 
 from ._dialect import XEN
@@ -25,6 +27,52 @@ if t.TYPE_CHECKING:
 
 #: Seconds that the QEMU of a guest that has left gets to end.
 PATIENCE = 60.0
+#: Seconds between two looks whether a guest that moves is still alive; `xl` is not for nothing.
+LOOK = 15.0
+#: Seconds that libvirt gets to end a move whose guest has ended. Measured without an end: it waits for ever.
+VAIN = 120.0
+#: Xen's reason codes (SHUTDOWN_* of its sched.h) of a domain that has ended. 2, suspended, is how each move goes.
+ENDED = {"0": "powered off", "1": "rebooted", "3": "crashed", "4": "was ended by its watchdog"}
+
+
+class Vain:
+    """Whether libvirt waits in vain: asked again and again while it moves a guest, says why, or None.
+
+    When a guest ends while libxl sends its memory, libvirt 9.0's tunnel waits for ever for the rest, on both sides, and
+    libxl has no way to give a move up. A restart of the source's libvirtd ends both; the guest is then where it was.
+    """
+
+    def __init__(self, guest: str) -> None:
+        self._guest = guest
+        self._look_at = time.monotonic() + LOOK
+        self._since: float | None = None
+
+    def __call__(self) -> str | None:
+        now = time.monotonic()
+        if now < self._look_at:
+            return None
+        self._look_at = now + LOOK
+        end = _end_of(self._guest)
+        if end is None:
+            self._since = None
+            return None
+        self._since = self._since or now
+        if now - self._since < VAIN:
+            return None
+        return (
+            f"guest {self._guest}: it {end} while it was moved, and libvirt here waits for ever for the rest of its"
+            " memory: restart libvirtd on this HostOS (guests go on running)"
+        )
+
+
+def _end_of(guest: str) -> str | None:
+    """How a domain of this HostOS has ended that Xen still has, in a word; None if it runs or is gone."""
+    listed = subprocess.run(["xl", "list", "-v", guest], capture_output=True, text=True, check=False).stdout
+    for line in listed.splitlines()[1:]:
+        words = line.split()
+        if words[0] == guest and len(words) > 7:
+            return ENDED.get(words[7])
+    return None
 
 
 def arrives_paused(plan: MovePlan) -> bool:

@@ -86,6 +86,13 @@ options:
         description: Address or name under which this HostOS reaches the target. It must stand in the target's certificate.
         type: str
         required: true
+      coming:
+        description:
+          - Ids of builds that a run would have brought to the target before this task. In check mode their absence is no reason to
+            refuse; otherwise this is ignored.
+        type: list
+        elements: str
+        default: []
       mode:
         description:
           - V(live) moves a running guest while it runs. A guest that does not run is moved cold, and the result says so.
@@ -306,6 +313,7 @@ def main() -> None:
         "plaintext": {"type": "bool", "default": False},
         "target_hypervisor": {"type": "str", "choices": ["kvm", "xen", "lxc", "openvz"]},
         "target_acceleration": {"type": "str"},
+        "coming": {"type": "list", "elements": "str", "default": []},
     }
     actions = ["accept", "write_tombstone", "undefine", "remove_leftovers", "drop_tombstone", "forget"]
     settle = {

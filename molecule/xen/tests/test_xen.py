@@ -146,6 +146,8 @@ def test_from_xen_to_kvm_and_back(cluster: Cluster) -> None:
     said = cluster.play("migrate", *move("wn1", KVM), fails=True)
     assert "between hypervisors only mode cold" in said
     assert running()["wn1"] == [home]
+    cluster.play("migrate", *move("wn1", KVM, "cold"), "--check")  # its build is not there yet
+    assert running()["wn1"] == [home]
     for target in (KVM, home):
         cluster.play("migrate", *move("wn1", target, "cold"))
         assert running()["wn1"] == [target]

@@ -22,7 +22,7 @@ def wish(number: int = 1, **changes: t.Any) -> dict[str, t.Any]:
     spec = plain(name=f"wn{number}", uuid=UUID[:-1] + str(number))
     base = {"id": f"move-{number}", "spec": spec, "epoch": None, "guest": None, "target": "node02"}
     limits = {"target_address": "10.0.0.2", "mode": "auto", "bandwidth": None, "timeout": None, "plaintext": False}
-    limits.update(target_hypervisor=None, target_acceleration=None)
+    limits.update(target_hypervisor=None, target_acceleration=None, coming=[])
     return {**base, **limits, **changes}
 
 
@@ -123,6 +123,15 @@ def test_everything_is_looked_at_before_anything_is_done(moves: Batch) -> None:
     moves._act = lambda plan: (order.append("act"), act(plan))[1]
     moves.run(wish(1), wish(9), wish(2))
     assert order == ["look", "look", "look", "act", "act"]
+
+
+@pytest.mark.parametrize(("check", "counted"), [(True, ("b" * 64,)), (False, ())])
+def test_only_check_mode_counts_on_builds_that_are_to_come(moves: Batch, check: bool, counted: tuple[str, ...]) -> None:
+    seen: list[tuple[str, ...]] = []
+    look = moves._look
+    moves._look = lambda request: (seen.append(request.coming), look(request))[1]
+    moves.run(wish(1, coming=["b" * 64]), check=check)
+    assert seen == [counted]
 
 
 def test_check_mode_acts_on_nothing_and_takes_no_lock(moves: Batch, play: Stage) -> None:

@@ -13,6 +13,7 @@ import pytest
 from ansible_collections.oscarv.virt.plugins.module_utils import _kvm_move as moves
 from ansible_collections.oscarv.virt.plugins.module_utils import _kvm_move_proof as proof
 from ansible_collections.oscarv.virt.plugins.module_utils._driver import DriverError
+from ansible_collections.oscarv.virt.plugins.module_utils._kvm_move_job import Stuck
 from ansible_collections.oscarv.virt.plugins.module_utils._kvm_move_plan import MovePlan, Refused
 from ansible_collections.oscarv.virt.plugins.module_utils._tombstone import MOVED, MOVING, Tombstone
 from stage import UUID, Domain, Stage, error
@@ -171,6 +172,19 @@ def test_an_error_after_the_guest_arrived_is_no_failure(play: Stage, monkeypatch
         raise error("VIR_ERR_RPC", "connection reset")
 
     assert act(play, monkeypatch, migrate).moved
+
+
+def test_where_libvirt_waits_in_vain_nothing_is_taken_back(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    def migrate() -> None:
+        raise Stuck("guest wn1: it rebooted while it was moved: restart libvirtd on this HostOS")
+
+    with pytest.raises(
+        proof.Unsettled, match=r"^guest wn1: .*restart libvirtd on this HostOS; then run oscarv.virt.settle$"
+    ):
+        act(play, monkeypatch, migrate)
+    assert files(play) == ALL and "wn1.incoming.json" in play.folder
+    stone = play.driver.tombstones.get(UUID)
+    assert stone is not None and stone.state == MOVING
 
 
 def test_where_it_is_not_certain_nothing_is_taken_back(play: Stage, monkeypatch: pytest.MonkeyPatch) -> None:

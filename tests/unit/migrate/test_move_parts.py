@@ -111,12 +111,35 @@ def test_a_migration_that_ends_at_the_last_moment_has_ended_well(monkeypatch: py
     assert domain.calls, "it was asked to stop, but had arrived"
 
 
+def test_a_call_that_is_never_answered_does_not_keep_the_module(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job, "LOOK", 0.05)
+    looks = iter([None, None, "guest wn1: it rebooted"])
+    never = threading.Event()
+    with pytest.raises(job.Stuck, match="it rebooted"):
+        job._watched("wn1", Domain(), job.Clock(None), never.wait, lambda: next(looks))
+    waiting = [thread for thread in threading.enumerate() if thread.daemon and "run" in thread.name]
+    assert waiting, "the interpreter would wait for a thread that is no daemon"
+    never.set()
+
+
 def test_an_error_of_libvirt_is_told_as_it_is() -> None:
     def fail() -> None:
         raise error("VIR_ERR_OPERATION_FAILED", "unable to connect to server")
 
     with pytest.raises(type(error("VIR_ERR_OK")), match="unable to connect"):
         job._watched("wn1", Domain(), job.Clock(None), fail)
+
+
+def test_an_error_of_ours_in_the_call_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = threading.Event()
+    monkeypatch.setattr(threading, "excepthook", lambda _arguments: told.set())
+
+    def fail() -> None:
+        raise KeyError("a defect")
+
+    with pytest.raises(job.DriverError, match="answer to its move could not be read"):
+        job._watched("wn1", Domain(), job.Clock(None), fail)
+    assert told.wait(10), "the traceback is shown"
 
 
 def test_only_the_mark_changes_on_the_way() -> None:

@@ -157,6 +157,10 @@ def test_builds(play: Stage) -> None:
     assert "has 100 bytes here and 99 on node02" in why(play)
     builds.clear()
     assert f"node02 lacks the build {BUILD}" in why(play)
+    assert f"node02 lacks the build {BUILD}" in why(play, coming=("f" * 64,))
+    look(play, coming=(BUILD,))
+    builds[f"{BUILD}.qcow2"] = (99, 64 * MIB)
+    assert "has 100 bytes here and 99 on node02" in why(play, coming=(BUILD,)), "a file with its name is not fetched"
 
 
 def test_a_kernel_from_outside_must_be_there_too(play: Stage) -> None:
@@ -172,6 +176,7 @@ def test_a_kernel_from_outside_must_be_there_too(play: Stage) -> None:
     there = play.target.folders[folder]
     words = why(play)
     assert all(f"it boots {path}, which node02 lacks: run oscarv.virt.deploy" in words for path in paths)
+    look(play, coming=(BUILD,))
     there[f"{BUILD}.vmlinuz"], there[f"{BUILD}.initrd.img"] = (10, 10), (9, 9)
     assert "initrd.img, which has 10 bytes here and 9 on node02: fetch it anew" in why(play)
     there[f"{BUILD}.initrd.img"] = (10, 10)

@@ -87,3 +87,72 @@ def test_it_goes_on_when_nothing_here_has_its_disks_open(tmp_path: pathlib.Path)
     running = Domain(libvirt.VIR_DOMAIN_RUNNING)
     _xen_move.go_on(moved, running, lambda condition, _seconds: condition())
     assert running.resumed == 0, "somebody else was quicker"
+
+
+LISTED = """\
+Name                        ID   Mem VCPUs\tState\tTime(s)   UUID                            Reason-Code\tSecurity Label
+wn1                          3   256     1     {state}       6.0 83684e99-1258-4059-805e-3493f7400528        {code}
+"""
+
+
+class Xl:
+    """`xl list -v NAME`, as Debian 12's prints it, and a clock."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.said, self.asked = 1000.0, "", 0
+        monkeypatch.setattr(_xen_move.subprocess, "run", self._run)
+        monkeypatch.setattr(_xen_move.time, "monotonic", lambda: self.now)
+
+    def is_(self, state: str, code: str) -> None:
+        self.said = LISTED.format(state=state, code=code)
+
+    def _run(self, words: list[str], **_options: t.Any) -> t.Any:
+        assert words == ["xl", "list", "-v", "wn1"]
+        self.asked += 1
+        return types.SimpleNamespace(stdout=self.said)
+
+
+@pytest.fixture
+def xl(monkeypatch: pytest.MonkeyPatch) -> Xl:
+    return Xl(monkeypatch)
+
+
+def passes(xl: Xl, vain: _xen_move.Vain, seconds: int) -> str | None:
+    said = None
+    for _second in range(seconds):
+        xl.now += 1
+        said = vain()
+        if said is not None:
+            break
+    return said
+
+
+@pytest.mark.parametrize(("state", "code"), [("-b----", "-"), ("---s--", "2"), ("------", "-")])
+def test_a_guest_that_is_on_its_way_is_waited_for(xl: Xl, state: str, code: str) -> None:
+    xl.is_(state, code)
+    assert passes(xl, _xen_move.Vain("wn1"), 3600) is None
+    assert 0 < xl.asked <= 3600 / _xen_move.LOOK
+
+
+@pytest.mark.parametrize(("code", "word"), [("0", "powered off"), ("1", "rebooted"), ("3", "crashed")])
+def test_a_guest_that_ended_on_its_way_is_told_of_when_libvirt_had_its_time(xl: Xl, code: str, word: str) -> None:
+    vain = _xen_move.Vain("wn1")
+    xl.is_("---sr-", code)
+    assert passes(xl, vain, int(_xen_move.VAIN)) is None
+    said = passes(xl, vain, 60)
+    assert said is not None and said.startswith(f"guest wn1: it {word} while it was moved")
+    assert "restart libvirtd on this HostOS" in said
+
+
+def test_a_guest_that_was_started_again_begins_anew(xl: Xl) -> None:
+    vain = _xen_move.Vain("wn1")
+    xl.is_("---sr-", "1")
+    passes(xl, vain, 60)
+    xl.is_("-b----", "-")
+    passes(xl, vain, 60)
+    xl.is_("---sr-", "1")
+    assert passes(xl, vain, int(_xen_move.VAIN)) is None
+
+
+def test_a_guest_that_is_gone_is_no_reason(xl: Xl) -> None:
+    assert passes(xl, _xen_move.Vain("wn1"), 600) is None, "xl lists nothing, and says so on its standard error"
