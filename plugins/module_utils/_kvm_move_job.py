@@ -128,7 +128,11 @@ def _watched(
     call: t.Callable[[], object],
     in_vain: t.Callable[[], str | None] = lambda: None,
 ) -> None:
-    """Make the call in a thread; abort the domain's job when the time is over. Stuck: `in_vain` said so, and why."""
+    """Make the call in a thread; abort the domain's job when the time is over.
+
+    Stuck: `in_vain` said so, and why; libvirt is still at it. Any other error is raised when libvirt has ended: who is
+    told of it looks what is where, and takes back.
+    """
     asked = False
     future: concurrent.futures.Future[object] = concurrent.futures.Future()
 
@@ -143,12 +147,18 @@ def _watched(
 
     # Of an executor the interpreter would wait for the call before it ends; libvirt may never answer it.
     threading.Thread(target=run, daemon=True).start()
-    while not concurrent.futures.wait([future], timeout=LOOK).done:
-        if clock.over:
-            asked = _abort(domain) or asked
-        why = in_vain()
-        if why is not None:
-            raise Stuck(why)
+    try:
+        while not concurrent.futures.wait([future], timeout=LOOK).done:
+            if clock.over:
+                asked = _abort(domain) or asked
+            why = in_vain()
+            if why is not None:
+                raise Stuck(why)
+    except Stuck:
+        raise
+    except BaseException:
+        concurrent.futures.wait([future])
+        raise
     if asked and future.exception() is not None:
         clock.check(guest)
     future.result()

@@ -29,7 +29,9 @@ if t.TYPE_CHECKING:
 PATIENCE = 60.0
 #: Seconds between two looks whether a guest that moves is still alive; `xl` is not for nothing.
 LOOK = 15.0
-#: Seconds that libvirt gets to end a move whose guest has ended. Measured without an end: it waits for ever.
+#: Seconds that `xl` gets to answer.
+XL = 60.0
+#: Seconds that libvirt gets to end a move whose guest has ended. Seen on Debian 12: after 10 minutes it still waited.
 VAIN = 120.0
 #: Xen's reason codes (SHUTDOWN_* of its sched.h) of a domain that has ended. 2, suspended, is how each move goes.
 ENDED = {"0": "powered off", "1": "rebooted", "3": "crashed", "4": "was ended by its watchdog"}
@@ -38,8 +40,8 @@ ENDED = {"0": "powered off", "1": "rebooted", "3": "crashed", "4": "was ended by
 class Vain:
     """Whether libvirt waits in vain: asked again and again while it moves a guest, says why, or None.
 
-    When a guest ends while libxl sends its memory, libvirt 9.0's tunnel waits for ever for the rest, on both sides, and
-    libxl has no way to give a move up. A restart of the source's libvirtd ends both; the guest is then where it was.
+    When a guest ends while libxl sends its memory, libvirt 9.0 goes on waiting for the rest, on both sides, and libxl
+    has no way to give a move up. A restart of the source's libvirtd ends both; the guest is then where it was.
     """
 
     def __init__(self, guest: str) -> None:
@@ -60,14 +62,18 @@ class Vain:
         if now - self._since < VAIN:
             return None
         return (
-            f"guest {self._guest}: it {end} while it was moved, and libvirt here waits for ever for the rest of its"
+            f"guest {self._guest}: it {end} while it was moved, and libvirt here goes on waiting for the rest of its"
             " memory: restart libvirtd on this HostOS (guests go on running)"
         )
 
 
 def _end_of(guest: str) -> str | None:
-    """How a domain of this HostOS has ended that Xen still has, in a word; None if it runs or is gone."""
-    listed = subprocess.run(["xl", "list", "-v", guest], capture_output=True, text=True, check=False).stdout
+    """How a domain of this HostOS has ended that Xen still has, in a word; None: it has not, or nobody can tell."""
+    argv = ["xl", "list", "-v", guest]
+    try:
+        listed = subprocess.run(argv, capture_output=True, text=True, check=False, timeout=XL).stdout
+    except (OSError, subprocess.TimeoutExpired):
+        return None
     for line in listed.splitlines()[1:]:
         words = line.split()
         if words[0] == guest and len(words) > 7:

@@ -122,6 +122,21 @@ def test_a_call_that_is_never_answered_does_not_keep_the_module(monkeypatch: pyt
     never.set()
 
 
+def test_an_error_beside_the_call_is_told_when_libvirt_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be taken back while libvirt still moves it."""
+    monkeypatch.setattr(job, "LOOK", 0.05)
+    domain, ended = Slow(0), threading.Event()
+    monkeypatch.setattr(job, "_abort", lambda _domain: (_ for _ in ()).throw(error("VIR_ERR_RPC", "connection lost")))
+
+    def call() -> None:
+        time.sleep(0.5)
+        ended.set()
+
+    with pytest.raises(type(error("VIR_ERR_OK")), match="connection lost"):
+        job._watched("wn1", domain, job.Clock(0), call)
+    assert ended.is_set()
+
+
 def test_an_error_of_libvirt_is_told_as_it_is() -> None:
     def fail() -> None:
         raise error("VIR_ERR_OPERATION_FAILED", "unable to connect to server")

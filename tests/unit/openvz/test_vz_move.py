@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import pathlib
@@ -179,23 +180,34 @@ def test_a_live_move_that_fails_leaves_it_running_here(pair: Pair, node: str, fa
     assert pair.move(mode="live").moved
 
 
+TOO_LONG = DriverError("it took longer than 1 s and was killed")
+
+
+@contextlib.contextmanager
+def killed(pair: Pair, verb: list[str], end: BaseException) -> t.Iterator[None]:
+    """vzmigrate gets as far as `vzctl` VERB on the source, and ends with that."""
+    execute = pair.source.execute
+
+    def run(argv: t.Sequence[str], timeout: float) -> t.Any:
+        if argv[0] != "vzmigrate" or "--dry-run" in argv:
+            return execute(argv, timeout)
+        pair.source.good("vzctl", *verb)
+        raise end
+
+    pair.source.execute = run
+    yield
+    pair.source.execute = execute
+
+
 @pytest.mark.parametrize("module", ["gives up", "is killed"])
 def test_what_a_killed_vzmigrate_froze_is_resumed(pair: Pair, module: str) -> None:
     """It dumps the memory of the frozen container; neither `status` nor vzlist tells that from one that runs."""
     pair.up()
     loaded(pair)
-    execute = pair.source.execute
-
-    def freezes(argv: t.Sequence[str], timeout: float) -> t.Any:
-        if argv[0] != "vzmigrate" or "--dry-run" in argv:
-            return execute(argv, timeout)
-        pair.source.good("vzctl", "chkpnt", CTID, "--suspend")
-        raise DriverError("it took longer than 1 s and was killed") if module == "gives up" else KeyboardInterrupt
-
-    pair.source.execute = freezes
-    with pytest.raises(_vz_move.NotMoved if module == "gives up" else KeyboardInterrupt):
+    end = TOO_LONG if module == "gives up" else KeyboardInterrupt()
+    raised = _vz_move.NotMoved if module == "gives up" else KeyboardInterrupt
+    with killed(pair, ["chkpnt", CTID, "--suspend"], end), pytest.raises(raised):
         pair.move(mode="live")
-    pair.source.execute = execute
     if module == "is killed":
         assert pair.states() == ("paused", "absent")
         assert act(pair, "drop_tombstone")
@@ -209,19 +221,10 @@ def test_what_a_killed_vzmigrate_left_in_a_dump_goes_on_from_there(pair: Pair, d
     """By `resume`: `start` would throw away a dump that it cannot restore."""
     pair.up()
     loaded(pair)
-    execute = pair.source.execute
-
-    def writes(argv: t.Sequence[str], timeout: float) -> t.Any:
-        if argv[0] != "vzmigrate" or "--dry-run" in argv:
-            return execute(argv, timeout)
-        pair.source.good("vzctl", "suspend", CTID)
-        if dump == "bad":
-            pair.source.fault("resume 17 1")
-        raise DriverError("it took longer than 1 s and was killed")
-
-    pair.source.execute = writes
+    if dump == "bad":
+        pair.source.fault("resume 17 1")
     said = "stays here" if dump == "good" else "could not be started again: .*code 17"
-    with pytest.raises(_vz_move.NotMoved, match=said):
+    with killed(pair, ["suspend", CTID], TOO_LONG), pytest.raises(_vz_move.NotMoved, match=said):
         pair.move(mode="live")
     assert pair.states() == (("running", "absent") if dump == "good" else ("saved", "absent"))
     assert (pair.source.root / f"vz/dump/Dump.{CTID}").exists() == (dump == "bad")

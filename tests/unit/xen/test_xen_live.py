@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pathlib
+import subprocess
 import types
 import typing as t
 
@@ -152,6 +153,16 @@ def test_a_guest_that_was_started_again_begins_anew(xl: Xl) -> None:
     passes(xl, vain, 60)
     xl.is_("---sr-", "1")
     assert passes(xl, vain, int(_xen_move.VAIN)) is None
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("xl"), subprocess.TimeoutExpired("xl", 60)])
+def test_an_xl_that_does_not_answer_is_no_reason(xl: Xl, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def fails(*_arguments: t.Any, **_options: t.Any) -> t.NoReturn:
+        xl.asked += 1
+        raise error
+
+    monkeypatch.setattr(_xen_move.subprocess, "run", fails)
+    assert passes(xl, _xen_move.Vain("wn1"), 600) is None and xl.asked
 
 
 def test_a_guest_that_is_gone_is_no_reason(xl: Xl) -> None:
