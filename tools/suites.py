@@ -52,6 +52,8 @@ ALONE = {"demo"}
 APART = {"long", "xen", "lxc"}
 #: Seconds from being told to end to being killed.
 MERCY = 180
+#: Lines of a failed suite's output that are shown again at the end.
+TAIL = 15
 #: Lets others go first. Linux groups by session, and the group's own priority is what counts between groups.
 YIELD = "renice -n 19 $$ >/dev/null; echo 19 2>/dev/null >/proc/self/autogroup || true; "
 GROUPS: dict[str, list[str]] = {
@@ -147,8 +149,12 @@ def main(words: list[str]) -> int:
     for name, code, seconds in results:
         print(f"{name:<14}{'passed' if code == 0 else f'failed {code}':<10}{seconds / 60:>8.1f}")
     print(f"{'all':<24}{(time.monotonic() - started) / 60:>8.1f}")
-    failed = sum(1 for _name, code, _seconds in results if code)
-    print(f"{len(results) - failed} passed, {failed} failed")
+    failed = [name for name, code, _seconds in results if code]
+    for name in failed:
+        # Its output is far above, or in a machine that is gone: where only the end is kept, the end must say why.
+        print(f"\n{name} failed; the end of .build/suites/{name}.log:")
+        print("".join((LOGS / f"{name}.log").read_text().splitlines(keepends=True)[-TAIL:]), end="")
+    print(f"{len(results) - len(failed)} passed, {len(failed)} failed")
     return 1 if failed else 0
 
 

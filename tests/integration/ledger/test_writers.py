@@ -31,7 +31,7 @@ from ansible_collections.oscarv.virt.plugins.plugin_utils._ledger import Ledger,
 from ansible_collections.oscarv.virt.plugins.plugin_utils._ledger_store import open_store
 
 WRITERS = 32
-TRANSACTIONS = 300  #: of each writer
+TRANSACTIONS = 150  #: of each writer
 KILLED_INSIDE = 4  #: writers that kill themselves between writing and committing
 KILLED_OUTSIDE = 4  #: writers that are killed by somebody else, wherever they are
 NETWORK = list(ipaddress.ip_network("10.0.0.0/26").hosts())
@@ -96,7 +96,7 @@ def run_writers(url: str, folder: pathlib.Path) -> float:
     deadline = started + 1500
     while processes:
         assert time.monotonic() < deadline
-        for writer in [writer for writer in victims if progress(folder, writer) > 20 * (1 + writer)]:
+        for writer in [writer for writer in victims if progress(folder, writer) > 10 * (1 + writer)]:
             victims.remove(writer)
             os.kill(processes[writer].pid, signal.SIGKILL)
         for writer, process in list(processes.items()):

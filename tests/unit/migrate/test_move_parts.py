@@ -126,7 +126,11 @@ def test_an_error_beside_the_call_is_told_when_libvirt_has_ended(monkeypatch: py
     """It would be taken back while libvirt still moves it."""
     monkeypatch.setattr(job, "LOOK", 0.05)
     domain, ended = Slow(0), threading.Event()
-    monkeypatch.setattr(job, "_abort", lambda _domain: (_ for _ in ()).throw(error("VIR_ERR_RPC", "connection lost")))
+
+    def abort(_domain: Slow) -> None:
+        raise error("VIR_ERR_RPC", "connection lost")
+
+    monkeypatch.setattr(job, "_abort", abort)
 
     def call() -> None:
         time.sleep(0.5)
