@@ -5,11 +5,14 @@
 
 from __future__ import annotations
 
+import json
+import pathlib
 import typing as t
 
 import pytest
 from oscarv_lab import qemu, wish
-from oscarv_lab.base import LabError
+from oscarv_lab.base import LabError, Report
+from oscarv_lab.lab import Lab
 
 GIVEN: dict[str, t.Any] = {
     "name": "demo",
@@ -118,3 +121,31 @@ def test_other_machines_are_refused(entry: dict[str, str], words: str) -> None:
 def test_links_of_machines_have_names_that_a_kernel_takes() -> None:
     names = {qemu.tap_name("a-long-name", f"node{number}") for number in range(100)}
     assert len(names) == 100 and all(len(name) <= 15 for name in names)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"memory": "3 GiB"}, "node21 of lab demo has memory 2304 MiB, not 3072 MiB; remove it first"),
+        ({"processors": 1}, "node21 of lab demo has processors 2, not 1; remove it first"),
+    ],
+)
+def test_a_machine_that_stands_with_another_size_is_refused(
+    tmp_path: pathlib.Path, change: dict[str, t.Any], message: str
+) -> None:
+    """It would go on with the old one and say nothing."""
+    asked = {"name": "node21", "machine": "qemu", "memory": "2304 MiB", "processors": 2}
+    stands = {"address": "10.88.0.11", "suite": "bookworm", "machine": "qemu", "rootfs": "/disk", "memory": 2304}
+    record = tmp_path / "lab.json"
+    record.write_text(json.dumps({"subnet": "10.88.0.0/24", "hosts": {"node21": {**stands, "processors": 2}}}))
+    before = record.read_bytes()
+
+    def decide(host: dict[str, t.Any], check: bool) -> None:
+        lab = Lab(wish.parse({**GIVEN, "hosts": [host]}), Report(check))
+        lab.directory = tmp_path
+        lab._decide()
+
+    decide(asked, check=True)
+    with pytest.raises(LabError, match=message):
+        decide({**asked, **change}, check=False)
+    assert record.read_bytes() == before

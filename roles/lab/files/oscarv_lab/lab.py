@@ -125,6 +125,11 @@ class Lab:
         for name, host in was["hosts"].items():
             if name in self.wish.hosts and self.wish.hosts[name].machine != host.get("machine", "nspawn"):
                 raise LabError(f"lab_hosts: {name} of {lab} is another kind of machine; {advice}")
+            for what in ("memory", "processors") if name in self.wish.hosts and "machine" in host else ():
+                has, wished = host.get(what, 1), getattr(self.wish.hosts[name], what)
+                if has != wished:
+                    unit = " MiB" if what == "memory" else ""
+                    raise LabError(f"lab_hosts: {name} of {lab} has {what} {has}{unit}, not {wished}{unit}; {advice}")
             if name in self.wish.hosts and self.wish.hosts[name].suite != host["suite"]:
                 suite = self.wish.hosts[name].suite
                 raise LabError(f"lab_suite: {name} of {lab} runs {host['suite']}, not {suite}; {advice}")
