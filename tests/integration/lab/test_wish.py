@@ -126,8 +126,14 @@ def test_links_of_machines_have_names_that_a_kernel_takes() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"memory": "3 GiB"}, "node21 of lab demo has memory 2304 MiB, not 3072 MiB; remove it first"),
-        ({"processors": 1}, "node21 of lab demo has processors 2, not 1; remove it first"),
+        (
+            {"memory": "3 GiB"},
+            "has 2304 MiB of memory and 2 processors, not 3072 MiB of memory and 2 processors; remove it first",
+        ),
+        (
+            {"processors": 1},
+            "has 2304 MiB of memory and 2 processors, not 2304 MiB of memory and 1 processors; remove it first",
+        ),
     ],
 )
 def test_a_machine_that_stands_with_another_size_is_refused(
@@ -146,6 +152,6 @@ def test_a_machine_that_stands_with_another_size_is_refused(
         lab._decide()
 
     decide(asked, check=True)
-    with pytest.raises(LabError, match=message):
+    with pytest.raises(LabError, match=f"lab_hosts: node21 of lab demo {message}"):
         decide({**asked, **change}, check=False)
     assert record.read_bytes() == before

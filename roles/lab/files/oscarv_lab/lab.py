@@ -123,16 +123,20 @@ class Lab:
         if was["subnet"] != str(self.wish.subnet):
             raise LabError(f"lab_subnet: {lab} stands with {was['subnet']}, not {self.wish.subnet}; {advice}")
         for name, host in was["hosts"].items():
-            if name in self.wish.hosts and self.wish.hosts[name].machine != host.get("machine", "nspawn"):
+            wished = self.wish.hosts.get(name)
+            if wished is None:
+                continue
+            if wished.machine != host.get("machine", "nspawn"):
                 raise LabError(f"lab_hosts: {name} of {lab} is another kind of machine; {advice}")
-            for what in ("memory", "processors") if name in self.wish.hosts and "machine" in host else ():
-                has, wished = host.get(what, 1), getattr(self.wish.hosts[name], what)
-                if has != wished:
-                    unit = " MiB" if what == "memory" else ""
-                    raise LabError(f"lab_hosts: {name} of {lab} has {what} {has}{unit}, not {wished}{unit}; {advice}")
-            if name in self.wish.hosts and self.wish.hosts[name].suite != host["suite"]:
-                suite = self.wish.hosts[name].suite
-                raise LabError(f"lab_suite: {name} of {lab} runs {host['suite']}, not {suite}; {advice}")
+            if wished.suite != host["suite"]:
+                raise LabError(f"lab_suite: {name} of {lab} runs {host['suite']}, not {wished.suite}; {advice}")
+            if wished.machine != "qemu":
+                continue
+            size = host["memory"], host.get("processors", 1)
+            if size != (wished.memory, wished.processors):
+                words = "{} MiB of memory and {} processors"
+                asked = words.format(wished.memory, wished.processors)
+                raise LabError(f"lab_hosts: {name} of {lab} has {words.format(*size)}, not {asked}; {advice}")
         gone = sorted(set(was["hosts"]) - set(self.wish.hosts))
         if gone and not self.wish.remove_hosts:
             raise LabError(
