@@ -75,28 +75,30 @@ def differing_blocks(wanted: dict[str, str], marker: str) -> list[str]:
     ]
 
 
+def active_units(names: list[str], wanted: str) -> list[dict[str, str]]:
+    """Those of the units that are active: Id, and the property that is wanted."""
+    if not names:  # without a name systemctl shows its own manager
+        return []
+    shown = output("systemctl", "show", f"--property=Id,ActiveState,{wanted}", *names).split("\n\n")
+    units = [dict(line.split("=", 1) for line in text.splitlines() if "=" in line) for text in shown]
+    return [unit for unit in units if unit.get("ActiveState") == "active"]
+
+
 def units_down(names: list[str]) -> list[str]:
     """Units that are not both enabled and active."""
-    shown = output("systemctl", "show", "--property=Id,ActiveState,UnitFileState", *names) if names else ""
-    up = set()
-    for text in shown.split("\n\n"):
-        unit = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-        if unit.get("ActiveState") == "active" and unit.get("UnitFileState") == "enabled":
-            up.add(unit.get("Id"))
+    up = {unit["Id"] for unit in active_units(names, "UnitFileState") if unit.get("UnitFileState") == "enabled"}
     return [name for name in names if name not in up]
 
 
 def outdated(services: list[str], files: list[str]) -> list[str]:
     """Running services that began before one of their files was written: a run ended before it restarted them."""
-    shown = output("systemctl", "show", "--property=Id,ActiveState,ExecMainStartTimestampMonotonic", *services)
     now, up = time.time(), time.monotonic()  # systemd's clock counts from the boot, and the files' does not
     written = [os.stat(path).st_mtime for path in files if os.path.exists(path)]
     newest = max((when for when in written if when <= now), default=0.0)
     found = []
-    for text in shown.split("\n\n"):
-        unit = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+    for unit in active_units(services, "ExecMainStartTimestampMonotonic"):
         began = now - up + int(unit.get("ExecMainStartTimestampMonotonic") or 0) / 1e6
-        if unit.get("ActiveState") == "active" and began < newest:
+        if began < newest:
             found.append(unit["Id"])
     return found
 
