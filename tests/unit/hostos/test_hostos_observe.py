@@ -75,6 +75,25 @@ def test_a_service_that_began_before_its_settings_were_written_is_found(
     assert observe.outdated(["libvirtd.service"], [str(path) for path in files]) == found
 
 
+def test_a_unit_is_up_when_it_is_active_and_enabled_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    observe = script("hostos_kvm", "observe")
+    units = {
+        "a.service": ("active", "enabled"),
+        "b.service": ("active", "disabled"),
+        "c.service": ("inactive", "enabled"),
+        "d.service": ("inactive", ""),  # not installed
+    }
+
+    def output(*command: str) -> str:
+        assert command == ("systemctl", "show", "--property=Id,ActiveState,UnitFileState", *units)
+        shown = "Id={}\nActiveState={}\nUnitFileState={}\n"
+        return "\n".join(shown.format(name, *states) for name, states in units.items())
+
+    monkeypatch.setattr(observe, "output", output)
+    assert observe.units_down(list(units)) == ["b.service", "c.service", "d.service"]
+    assert observe.units_down([]) == []  # without a name systemctl would show itself
+
+
 NODE = """<node>
 <domain type='test'><name>test</name><memory>8192</memory><os><type>hvm</type></os><devices/></domain>
 <network><name>default</name><bridge name='virbr0'/><ip address='192.168.122.1' netmask='255.255.255.0'/></network>
